@@ -1,0 +1,204 @@
+"""A journal: the file into which one process appends its events. Stdlib only, so that a runner starts quickly.
+
+An appended event survives the death of any process; a durable one also survives the loss of power, and so do the
+others 5 s later, if the process still lives then. The file is locked for the life of its writer, which is how others
+know that the writer lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import threading
+import uuid
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from backup_ops import event, lock
+from backup_ops.errors import JournalFull
+
+SYNC_AFTER_S = 5.0
+SUFFIX = ".jsonl"
+
+
+_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def _forget_parents() -> None:
+    for journal in list(_journals):
+        journal._forget_parent()
+
+
+os.register_at_fork(after_in_child=_forget_parents)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Journal:
+    """Appends from any thread, also after a fork (the child gets a file of its own).
+
+    Without `name` the file is named after host and process. With `name` it is that file and nobody else may hold it:
+    raises `lock.Held` when another process writes it; what an earlier, dead writer left there is kept.
+    """
+
+    def __init__(self, folder: Path, *, name: str | None = None, now: Callable[[], datetime] = _now) -> None:
+        self._folder = folder
+        self._name = name
+        self._now = now
+        self._mutex = threading.Lock()
+        self._descriptor: int | None = None
+        self._pid = 0
+        self._size = 0
+        self._is_torn = False
+        self._sync_timer: threading.Timer | None = None
+        self.path = folder / f"{name}{SUFFIX}" if name else folder
+        _journals.add(self)
+        if name is not None:
+            try:
+                self._open()
+            except OSError as error:
+                raise JournalFull(
+                    f"the journal {self.path} cannot be opened: {error.strerror}.", hint="Nothing was recorded."
+                ) from None
+
+    def append(self, kind: str, fields: Mapping[str, Any], *, durable: bool = False, at: datetime | None = None) -> str:
+        """Writes one event, whole or not at all; returns its id. Raises JournalFull when it is NOT recorded."""
+        at = at or self._now()
+        event_id = event.new_event_id(at)
+        line = event.encode(kind, fields, event_id=event_id, at=at)
+        with self._mutex:
+            try:
+                self._check_file()
+                assert self._descriptor is not None
+                # A line that an earlier short write or a foreign truncation tore ends here, so that ours stands alone.
+                data = b"\n" + line if self._is_torn else line
+                self._is_torn = True
+                if os.write(self._descriptor, data) < len(data):
+                    # Only we write here: what got through is taken back, so that nobody reads half a line.
+                    os.ftruncate(self._descriptor, self._size)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._is_torn = False
+                self._size += len(data)
+            except OSError as error:
+                raise JournalFull(
+                    f"the event '{kind}' could not be written to {self.path}: {error.strerror}.",
+                    hint="Free space in the home's file system or make it writable; nothing of it was recorded.",
+                ) from None
+            if durable:
+                self._sync_now(kind)
+            else:
+                self._sync_later()
+        return event_id
+
+    def _sync_now(self, kind: str) -> None:
+        assert self._descriptor is not None
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            raise JournalFull(
+                f"the event '{kind}' was written to {self.path}, but the disk did not confirm it: {error.strerror}.",
+                hint="Check the disk of the home: `dmesg`, `smartctl -a`.",
+            ) from None
+
+    def _forget_parent(self) -> None:
+        """In a forked child: the file and its lock are the parent's, and a thread of it may have held our mutex."""
+        self._mutex = threading.Lock()
+        self._sync_timer = None
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)
+            self._descriptor = None
+
+    def close(self) -> None:
+        """Syncs and lets go of the lock. A later append opens the journal again."""
+        with self._mutex:
+            if self._sync_timer is not None:
+                self._sync_timer.cancel()
+                self._sync_timer = None
+            if self._descriptor is not None and self._pid == os.getpid():
+                with contextlib.suppress(OSError):
+                    os.fdatasync(self._descriptor)
+                os.close(self._descriptor)
+            self._descriptor = None
+
+    def _check_file(self) -> None:
+        if self._descriptor is None or self._pid != os.getpid():
+            self._open()
+            return
+        status = os.fstat(self._descriptor)
+        if not status.st_nlink:  # deleted under us
+            os.close(self._descriptor)
+            self._descriptor = None
+            self._open()
+        elif status.st_size != self._size:  # truncated under us
+            self._is_torn = status.st_size > 0
+            self._size = status.st_size
+
+    def _open(self) -> None:
+        if self._name is None:
+            stem = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+            self.path = self._folder / f"{stem}{SUFFIX}"
+        elif self._pid not in (0, os.getpid()):
+            self.path = self._folder / f"{self._name}-{os.getpid()}{SUFFIX}"
+        descriptor = _open_and_lock(self.path)
+        try:
+            self._size = os.fstat(descriptor).st_size
+            self._is_torn = self._size > 0 and os.pread(descriptor, 1, self._size - 1) != b"\n"
+            _sync_folder(self._folder)
+        except BaseException:  # a lock nobody owns would make the run look alive for ever
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        self._pid = os.getpid()
+
+    def _sync_later(self) -> None:
+        if self._sync_timer is not None and self._sync_timer.is_alive():
+            return
+        self._sync_timer = threading.Timer(SYNC_AFTER_S, self._sync)
+        self._sync_timer.daemon = True
+        self._sync_timer.start()
+
+    def _sync(self) -> None:
+        with self._mutex:
+            self._sync_timer = None
+            if self._descriptor is not None and self._pid == os.getpid():
+                with contextlib.suppress(OSError):  # a failing disk shows itself at the next append
+                    os.fdatasync(self._descriptor)
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of one journal, oldest first; torn and damaged lines are left out (the store tells of them)."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    for line in data[: data.rfind(b"\n") + 1].splitlines():
+        with contextlib.suppress(event.Undecodable):
+            yield event.decode(line)
+
+
+def _open_and_lock(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise lock.Held(str(path)) from None
+    return descriptor
+
+
+def _sync_folder(folder: Path) -> None:
+    """So that a journal made just now is still there after a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
