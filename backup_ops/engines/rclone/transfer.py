@@ -1,0 +1,218 @@
+"""Sending files into a run folder, and finding out which of them really arrived, as they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backup_ops.engines.process import ToolExit
+from backup_ops.engines.rclone.binary import Rclone, as_list, failed
+from backup_ops.engines.rclone.comparison import hash_stable, refreshed
+from backup_ops.engines.rclone.copying import Copying
+from backup_ops.engines.rclone.names import HASHED, display, hashed_path, stored_paths
+from backup_ops.engines.rclone.node import Node
+from backup_ops.engines.rclone.source import Source
+from backup_ops.errors import EngineError
+from backup_ops.failure import Failure, classify, failure_of, failure_of_os_error
+from backup_ops.progress import Progress
+
+# What rclone says of a file whose name the storage does not take; all else it says of the storage itself.
+_OF_THE_NAME = frozenset({"name_invalid", "unknown"})
+
+
+@dataclass
+class Transfer:
+    """What became of the files sent. The nodes stored know where their content is."""
+
+    exit_code: int | None = None
+    bytes_stored: int = 0
+    failures: dict[bytes, Failure] = field(default_factory=dict)
+
+
+def send(nodes: Sequence[Node], source: Source, run_folder: str, run_id: str, rclone: Rclone) -> Transfer:
+    """Copies the content of the nodes into the run folder, and makes sure of each.
+
+    Raises EngineError when the repository, and not a file, is at fault.
+    """
+    return _Sending(nodes, source, run_folder, run_id, rclone).perform()
+
+
+class _Sending:
+    def __init__(self, nodes: Sequence[Node], source: Source, run_folder: str, run_id: str, rclone: Rclone) -> None:
+        self._nodes = nodes
+        self._source = source
+        self._run_folder = run_folder
+        self._run_id = run_id
+        self._rclone = rclone
+        self._copying = Copying(rclone, "copying", len(nodes), sum(node.size_bytes for node in nodes))
+        self._ended: list[ToolExit] = []
+        self._arrived: dict[str, tuple[int, str]] = {}
+        self._kept: set[str] = set()
+        self._transfer = Transfer()
+
+    def perform(self) -> Transfer:
+        if not self._nodes:
+            return self._transfer
+        names = stored_paths(node.path for node in self._nodes)
+        refused = self._try(self._nodes, names)
+        if refused:
+            # A disk may take neither 'a:b' nor 300 letters; the hash of the path it takes.
+            refused = self._try(refused, {node.path: hashed_path(node.path) for node in refused}, below=f"{HASHED}/")
+        for node in refused:
+            self._transfer.failures[node.path] = self._blame_repository(node)
+        self._transfer.exit_code = self._ended[-1].exit_code
+        self._remove_torn()
+        return self._transfer
+
+    def _try(self, nodes: Sequence[Node], names: Mapping[bytes, str], *, below: str = "") -> list[Node]:
+        """Sends the nodes under these names. Returns those that did not arrive although the source is all right."""
+        self._copy(nodes, names)
+        self._list_arrived(below, len(nodes))
+        refused = []
+        for node in nodes:
+            self._rclone.context.check()
+            name = names[node.path]
+            digest = self._proven(node, name)
+            if digest is not None:
+                node.sha256, node.stored_run, node.stored_path = digest, self._run_id, name
+                self._transfer.bytes_stored += node.size_bytes
+                self._kept.add(name)
+            elif (failure := self._blame_source(node)) is not None:
+                self._transfer.failures[node.path] = failure
+            else:
+                self._check_refusal(node, name)
+                refused.append(node)
+        return refused
+
+    def _copy(self, nodes: Sequence[Node], names: Mapping[bytes, str]) -> None:
+        with self._rclone.scratch_folder() as stage:
+            # rclone is shown the source through symlinks: whatever the source itself is called, and several at once.
+            plain: list[Node] = []
+            odd: list[Node] = []
+            for node in nodes:
+                (plain if names[node.path].encode() == node.path else odd).append(node)
+            if plain:
+                folder = _stage_of_sources(stage, self._source)
+                paths = [names[node.path] for node in plain]
+                self._ended.append(self._copying.run(folder, self._run_folder, paths))
+            if odd:
+                for node in odd:
+                    link = stage / "odd" / names[node.path]
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    os.symlink(self._source.full_path(node.path), link)
+                paths = [names[node.path] for node in odd]
+                self._ended.append(self._copying.run(str(stage / "odd"), self._run_folder, paths))
+
+    def _list_arrived(self, below: str, files_total: int) -> None:
+        """Size and sha256 of what is in the run folder now, read back from there."""
+        context = self._rclone.context
+
+        def take(line: bytes) -> None:
+            digest, size, name = line.split(b"\t", 2)
+            self._arrived[below + name.decode("utf-8", "surrogateescape")] = (
+                int(size),
+                digest.decode("ascii", "replace"),
+            )
+            if len(self._arrived) % 500 == 0:
+                done = len(self._arrived)
+                context.on_progress(Progress(phase="checking", files_done=done, files_total=files_total))
+
+        # Not even the folder is there when nothing arrived; then the list stays empty.
+        self._rclone.quietly(
+            "lsf", "-R", "--files-only", "--format", "hsp", "--hash", "SHA256", "--separator", "\t",
+            f"{self._run_folder}/{below}", on_stdout=take,
+        )  # fmt: skip
+
+    def _proven(self, node: Node, name: str) -> str | None:
+        """The sha256 of what is stored, if that is the file as `node` describes it.
+
+        Unchanged from before to after the copy, the file is what was read. If it did change, it may still be the same
+        content (only rights, times or links), or have changed before the copy began: then it is read once more.
+        """
+        if name not in self._arrived:
+            return None
+        size, digest = self._arrived[name]
+        full_path = self._source.full_path(node.path)
+        try:
+            status = os.lstat(full_path)
+        except OSError:
+            return None
+        if node.looks_like(status):
+            return digest if size == node.size_bytes else None
+        now = refreshed(node, status)
+        if now is None or size != now.size_bytes or hash_stable(full_path, now, self._rclone.context) != digest:
+            return None
+        for changed in ("size_bytes", "mtime_ns", "mode", "uid", "gid", "inode", "ctime_ns"):
+            setattr(node, changed, getattr(now, changed))
+        return digest
+
+    def _blame_source(self, node: Node) -> Failure | None:
+        """What about the file explains that it did not get there."""
+        name = display(node.path)
+        full_path = self._source.full_path(node.path)
+        try:
+            status = os.lstat(full_path)
+        except FileNotFoundError:
+            return failure_of(
+                "source_missing", f"{name} vanished before it was copied.", "Nothing, if it was meant to.",
+                severity="LOW", transient=True,
+            )  # fmt: skip
+        except OSError as error:
+            return failure_of_os_error(error, f"{name} cannot be read: {error.strerror}.")
+        if not node.looks_like(status):
+            return failure_of("source_changed", f"{name} changed while it was copied.")
+        try:
+            with open(full_path, "rb", buffering=0) as stream:
+                stream.read(1)
+        except OSError as error:
+            return failure_of_os_error(error, f"{name} cannot be read: {error.strerror}.")
+        said = " ".join(self._copying.messages.values())
+        if "input/output error" in said and hash_stable(full_path, node, self._rclone.context) is None:
+            return failure_of("io_error", f"{name} cannot be read: input/output error.")
+        return None
+
+    def _check_refusal(self, node: Node, name: str) -> None:
+        """Raises EngineError when it is not the name that the repository did not take."""
+        message = self._copying.messages.get(name)
+        if message is not None:
+            said = classify(engine="rclone", exit_code=1, output=message)
+            if said.error_type not in _OF_THE_NAME:
+                # The type's own remedy speaks of the source; here it is the repository that refuses.
+                remedy = "Grant this user write access to it." if said.error_type == "permission_denied" else None
+                raise EngineError(
+                    failure_of(said.error_type, f"{display(node.path)} could not be stored: {message}", remedy)
+                )
+
+    def _blame_repository(self, node: Node) -> Failure:
+        message = self._copying.messages.get(hashed_path(node.path), "")
+        if classify(engine="rclone", exit_code=1, output=message).error_type == "name_invalid":
+            return failure_of("name_invalid", f"{display(node.path)} could not be stored: {message}")
+        bad = next((ended for ended in self._ended if ended.exit_code != 0), None)
+        if bad is not None:
+            raise failed(bad)
+        raise EngineError(
+            failure_of(
+                "unknown", f"{display(node.path)} was not stored, and rclone reports no error. Look into the log."
+            )
+        )
+
+    def _remove_torn(self) -> None:
+        """What arrived and is not what it should be: no manifest will name it, and nobody should find it by hand."""
+        torn = sorted(self._arrived.keys() - self._kept)
+        if torn:
+            self._rclone.quietly(
+                "delete", self._run_folder, "--files-from-raw", "-", "--no-traverse", stdin=as_list(torn)
+            )
+
+
+def _stage_of_sources(stage: Path, source: Source) -> str:
+    folder = stage / "plain"
+    if b"" in source.roots:
+        folder.symlink_to(source.roots[b""])
+    else:
+        folder.mkdir()
+        for name, root in source.roots.items():
+            os.symlink(root, os.path.join(os.fsencode(folder), name))
+    return str(folder)
