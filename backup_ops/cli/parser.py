@@ -1,0 +1,298 @@
+"""What can be typed: commands, arguments and options. Everything here is argparse, so that `--help` costs little."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+from backup_ops import __version__
+from backup_ops.errors import did_you_mean
+from backup_ops.failure import COMPONENTS, SEVERITIES
+from backup_ops.quantity import parse_duration_s
+from backup_ops.run import OUTCOMES
+
+AddArguments = Callable[[argparse.ArgumentParser], None]
+
+
+@dataclass(frozen=True)
+class Command:
+    """`room` is the module of backup_ops.cli whose function of the command's name does it; loaded when it is called."""
+
+    name: str
+    room: str
+    summary: str
+    add_arguments: AddArguments
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace | None:
+    """The arguments with all defaults set, or None when no command was given. Ends with SystemExit as argparse does."""
+    parser = build_parser()
+    given = parser.parse_args(argv)
+    for name, default in (("home", None), ("json", False), ("quiet", False), ("verbose", False)):
+        if not hasattr(given, name):
+            setattr(given, name, default)
+    if given.command is None:
+        parser.print_help(sys.stderr)
+        return None
+    return given
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="backup-ops",
+        description="Run, watch, prove and question backups.",
+        epilog="`backup-ops COMMAND --help` says more. Exit codes: 0 succeeded, 1 failed or interrupted, 2 usage or "
+        "configuration, 3 finished with warnings, 75 skipped (try later), 130 cancelled.",
+        parents=[_global_options()],
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_CommandParser)
+    for command in COMMANDS:
+        child = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=_sentence(command.summary),
+            parents=[_global_options()],
+            allow_abbrev=False,
+        )
+        child.set_defaults(room=command.room)
+        command.add_arguments(child)
+    return parser
+
+
+def _global_options() -> Any:
+    """Without defaults: what was given before the command must not be overwritten by what was not given after it."""
+    options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
+    group = options.add_argument_group("global options, before or after the command")
+    group.add_argument(
+        "--home", metavar="DIR", type=_home, help="the home; else $BACKUP_OPS_HOME, else the user data folder"
+    )
+    group.add_argument("--json", action="store_true", help="JSON on stdout, for programs")
+    group.add_argument("-q", "--quiet", action="store_true", help="no notices and no progress; only what went wrong")
+    group.add_argument("-v", "--verbose", action="store_true", help="the stack trace of a defect of backup-ops")
+    group.add_argument("--version", action="version", version=f"backup-ops {__version__}", help="the version")
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in the way of all other errors, then how it is used."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"argument COMMAND: invalid choice: '(.*)' \(choose from", message, re.DOTALL)
+        if unknown is not None:
+            hint = did_you_mean(unknown[1], [command.name for command in COMMANDS])
+            message = f"there is no command '{unknown[1]}'. {hint or '`backup-ops --help` lists them.'}"
+            self.exit(2, f"backup-ops: {message}\n")
+        self.exit(2, f"{self.prog}: {message}\n{self.format_usage()}")
+
+
+class _CommandParser(_Parser):
+    """Options may stand between positionals (`restore photos --target x a.txt`), which argparse gives up on.
+
+    What comes after `--` is marked with a NUL, which no argument can hold, so that no pass takes it for an option.
+    """
+
+    _is_parsing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        if self._is_parsing:
+            return super().parse_known_args(args, namespace)
+        given = list(args)
+        if "--" in given:
+            end = given.index("--")
+            given = given[:end] + ["\0" + text for text in given[end + 1 :]]
+        self._is_parsing = True
+        try:
+            found, extras = self.parse_known_intermixed_args(given, namespace)
+        finally:
+            self._is_parsing = False
+        if extras:
+            given_text = _plain(extras[0])
+            hint = did_you_mean(given_text, self._option_string_actions) if given_text.startswith("-") else ""
+            self.error(f"there is no argument '{given_text}' here. {hint}".rstrip())
+        return found, []
+
+
+def _plain(text: str) -> str:
+    return text.removeprefix("\0")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def _home(text: str) -> str:
+    if not text:  # an unset variable in a script; it would mean the folder one happens to stand in
+        raise argparse.ArgumentTypeError("the name of the home is empty")
+    return text
+
+
+def since(text: str) -> datetime:
+    """A moment from `7d`, `24h` (before now), `2026-11-24` or `2026-11-24T10:00`, local where no zone is given."""
+    try:
+        return datetime.now(UTC) - timedelta(seconds=parse_duration_s(text))
+    except ValueError:
+        pass
+    except OverflowError:
+        raise argparse.ArgumentTypeError(f"'{text}' is longer ago than there are dates") from None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is neither a duration like 7d or 24h nor a date like 2026-11-24"
+        ) from None
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) < 2**31:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is no port; ports are 0 to 65535, and 0 takes a free one")
+    return int(text)
+
+
+def _add_job(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB", type=_plain, help="name of a job in jobs.yaml")
+
+
+def _add_since(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--since", metavar="WHEN", type=since, help="from then on: 7d, 24h, or a date like 2026-11-24")
+
+
+def _add_limit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", metavar="N", type=_count, help="the newest N; a terminal shows 50 unless given")
+
+
+def _add_run_filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--job", metavar="JOB", help="of this job only")
+    _add_since(parser)
+    states = ("queued", "running", *OUTCOMES)
+    parser.add_argument("--outcome", choices=states, metavar="OUTCOME", help=f"one of {', '.join(states)}")
+
+
+def _add_error_filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--severity", type=str.upper, choices=SEVERITIES, metavar="SEVERITY", help=f"one of {', '.join(SEVERITIES)}"
+    )
+    parser.add_argument("--component", choices=COMPONENTS, metavar="COMPONENT", help=f"one of {', '.join(COMPONENTS)}")
+    parser.add_argument("--unresolved", action="store_true", help="only those nobody has resolved")
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-serve", action="store_true", help="do not open the dashboard afterwards")
+    _add_address(parser)
+
+
+def _init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--source", metavar="DIR", help="folder the first job backs up")
+    parser.add_argument("--repository", metavar="DIR", help="folder its snapshots go to; on another disk, if possible")
+
+
+def _nothing(_: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("jobs", metavar="JOB", nargs="+", type=_plain, help="names of jobs in jobs.yaml")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--dry-run", action="store_true", help="say what a run would do; writes nothing")
+    ways.add_argument("--detach", action="store_true", help="print the ids of the runs and return at once")
+    parser.add_argument("--no-wait", action="store_true", help="skip (75) instead of queueing behind other runs")
+    parser.add_argument("--force", action="store_true", help="run although more files vanished than the guard allows")
+
+
+def _cancel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "job_or_run", metavar="JOB|RUN", type=_plain, help="a job that is queued or running, or a run's id"
+    )
+
+
+def _runs(parser: argparse.ArgumentParser) -> None:
+    _add_run_filters(parser)
+    _add_limit(parser)
+
+
+def _errors(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--job", metavar="JOB", help="of this job only")
+    _add_since(parser)
+    _add_error_filters(parser)
+    _add_limit(parser)
+
+
+def _resolve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("errors", metavar="ID", nargs="+", type=_plain, help="error ids; a unique beginning will do")
+    parser.add_argument("--note", default="", metavar="TEXT", help="what was done about it")
+
+
+def _logs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=_plain, help="a run's id; a unique beginning will do")
+
+
+def _ls(parser: argparse.ArgumentParser) -> None:
+    _add_job(parser)
+    parser.add_argument("snapshot", metavar="SNAP", type=_plain, help="`latest`, an id or its beginning, or a time")
+    parser.add_argument(
+        "path", metavar="PATH", nargs="?", default="", type=_plain, help="only this and what is below it"
+    )
+
+
+def _restore(parser: argparse.ArgumentParser) -> None:
+    _add_job(parser)
+    parser.add_argument("paths", metavar="PATH", nargs="*", type=_plain, help="only these, as `ls` shows them")
+    parser.add_argument("--target", metavar="DIR", required=True, help="folder to restore into; made if missing")
+    parser.add_argument(
+        "--snapshot", metavar="SNAP", default="latest", help="`latest` (default), an id or its beginning, or a time"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be restored; writes nothing")
+    parser.add_argument("--overwrite", action="store_true", help="restore into a folder that is not empty")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", metavar="WHAT", type=_plain, choices=EXPORTED, help=f"one of {', '.join(EXPORTED)}")
+    parser.add_argument("file", metavar="FILE", type=_plain, help="ends in .csv, .json or .parquet; it is replaced")
+    _add_run_filters(parser)
+    _add_error_filters(parser)
+    parser.add_argument("--limit", metavar="N", type=_count, help="the newest N")
+    parser.add_argument(
+        "--raw", action="store_true", help="leave text that a spreadsheet would run as a formula as it is (CSV)"
+    )
+
+
+def _sql(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("select", metavar="SELECT", type=_plain, help="one SELECT over the tables of docs/tables.md")
+
+
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--address", metavar="ADDRESS", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", metavar="PORT", type=_port, default=None, help="port to listen on; 0: a free one")
+
+
+EXPORTED = ("errors", "runs", "snapshots")
+COMMANDS: tuple[Command, ...] = (
+    Command("demo", "serve", "make a home with real sample data, run its jobs, and open the dashboard on it", _demo),
+    Command("init", "configure", "make the home and a first jobs.yaml", _init),
+    Command("validate", "configure", "check jobs.yaml and name every problem with its line", _nothing),
+    Command("jobs", "configure", "list the jobs of jobs.yaml", _nothing),
+    Command("run", "run", "run jobs and wait for them; Ctrl-C cancels", _run),
+    Command("cancel", "run", "ask a run, or the runs of a job, to stop", _cancel),
+    Command("status", "status", "say what goes on now, and how every job's last run ended", _nothing),
+    Command("runs", "history", "list runs, newest first", _runs),
+    Command("errors", "history", "list errors, newest first", _errors),
+    Command("resolve", "history", "mark errors as resolved", _resolve),
+    Command("logs", "history", "print the full log of a run", _logs),
+    Command("snapshots", "snapshots", "list what can be restored of a job, newest first", _add_job),
+    Command("ls", "snapshots", "list what is in a snapshot", _ls),
+    Command("restore", "snapshots", "restore a snapshot, or some paths of it", _restore),
+    Command("export", "history", "write errors, runs or snapshots to a CSV, JSON or Parquet file", _export),
+    Command("sql", "history", "answer one SELECT over the history; it can neither write nor reach files", _sql),
+    Command("serve", "serve", "serve the dashboard", _add_address),
+)
