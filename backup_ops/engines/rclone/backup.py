@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class _Before:
     nodes: dict[bytes, Node]
     snapshot_id: str | None
     damaged: list[ItemFailure]
+    notes: list[str] = field(default_factory=list)
 
 
 def back_up(job: Job, setting: RepositorySetting, rclone: Rclone) -> BackupResult:
@@ -83,7 +84,7 @@ def preview(job: Job, setting: RepositorySetting, rclone: Rclone) -> Preview:
     _guard(job, source, scan, before, comparison, context)
     marks = [("+", comparison.new), ("~", comparison.changed), ("-", comparison.deleted)]
     sample = [f"{mark} {display(node.path)}" for mark, nodes in marks for node in nodes[:_SAMPLE]][:_SAMPLE]
-    notes = list(scan.notes)
+    notes = scan.notes + before.notes
     if marker is None:
         notes.insert(0, f"Repository {location} does not exist yet; the first run creates it.")
     return Preview(
@@ -129,11 +130,21 @@ def _before(repository: Repository | None, job: Job, snapshot_ids: Sequence[str]
         try:
             with repository.manifest(head) as file:
                 before.nodes, before.snapshot_id = read_manifest(file), head["snapshot_id"]
-                break
         except EngineError as error:
             if error.failure.error_type != "repository_corrupt":
                 raise
             before.damaged.append(ItemFailure(f"snapshots/{head['snapshot_id']}.parquet", error.failure))
+            continue
+        lost = repository.without_content(before.nodes.values())
+        for node in lost:
+            node.sha256 = node.stored_run = node.stored_path = None
+        if lost:
+            before.notes.append(
+                f"The stored content of {format_count(len(lost))} files of snapshot {before.snapshot_id} is missing or"
+                " has another size, in the repository's folder runs: what the source still holds of it is stored again."
+                " Older snapshots stay without it."
+            )
+        break
     return before
 
 
@@ -151,6 +162,18 @@ def _guard(job: Job, source: Source, scan: Scan, before: _Before, comparison: Co
                 "Mount the source, correct 'source' or 'exclude', or lower guard.min_files in jobs.yaml.",
             )
         )
+    if job.guard.min_files and len(source.roots) > 1:
+        filled = {node.path.partition(b"/")[0] for node in scan.nodes.values() if node.is_content}
+        for name, root in source.roots.items():
+            if name not in filled:
+                raise EngineError(
+                    failure_of(
+                        "source_missing",
+                        f"source {root} is empty, and guard.min_files is {format_count(job.guard.min_files)}."
+                        " Nothing was written, of the other sources neither.",
+                        "Mount the source, correct 'source' or 'exclude', or set guard.min_files to 0 in jobs.yaml.",
+                    )
+                )
     limit = job.guard.max_delete_percent
     files_before = sum(node.is_content for node in before.nodes.values())
     if limit is None or not files_before or context.force:
@@ -177,6 +200,7 @@ def _store(
     rclone: Rclone,
 ) -> BackupResult:
     context = rclone.context
+    repository.check_same()
     transfer = send(comparison.to_store, source, repository.run_folder(context.run_id), context.run_id, rclone)
     nodes = _final_nodes(scan, before, comparison, transfer)
     fresh = [node for node in nodes.values() if node.is_content and node.stale is None]
@@ -213,7 +237,7 @@ def _store(
     finally:
         manifest.unlink(missing_ok=True)
         manifest.with_suffix(".json").unlink(missing_ok=True)
-    items, notes = before.damaged + failures, list(scan.notes)
+    items, notes = before.damaged + failures, scan.notes + before.notes
     if len(items) > _MAX_ITEM_FAILURES:
         notes.append(f"{format_count(len(items) - _MAX_ITEM_FAILURES)} more failures of single files are not listed.")
     return _result_of(head | {"snapshot_id": context.run_id}, described, items[:_MAX_ITEM_FAILURES], notes)
@@ -238,7 +262,9 @@ def _final_nodes(scan: Scan, before: _Before, comparison: Comparison, transfer: 
         nodes[node.path] = node if not node.is_content else node.as_stale("its folder could not be listed")
     newest = scan.started_ns - FRESH_NS
     for node in nodes.values():
-        if node.is_content and node.ctime_ns is not None and node.stale is None and node.ctime_ns > newest:
+        if not node.is_content or node.ctime_ns is None or node.stale is not None:
+            continue
+        if node.ctime_ns > newest or node.path in scan.timeless:
             node.ctime_ns = None
     return nodes
 
@@ -247,7 +273,7 @@ def _item_failures(transfer: Transfer, before: _Before) -> list[ItemFailure]:
     items = []
     for path, failure in transfer.failures.items():
         older = before.nodes.get(path)
-        is_kept = older is not None and older.is_content
+        is_kept = older is not None and older.is_content and older.sha256 is not None
         what = "The version before is kept." if is_kept else "It is left out."
         items.append(ItemFailure(display(path), replace(failure, message=f"{failure.message} {what}")))
     return items

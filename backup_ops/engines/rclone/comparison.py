@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from backup_ops.engines.rclone.node import Node
+from backup_ops.engines.rclone.node import Node, kept_time
 
 if TYPE_CHECKING:
     from backup_ops.engines.base import RunContext
@@ -59,10 +59,15 @@ def compare(scan: Scan, previous: dict[bytes, Node], source: Source, context: Ru
             continue
         else:
             candidate = before if before.size_bytes == node.size_bytes else None
-        if candidate is not None and hash_stable(source.full_path(node.path), node, context) == candidate.sha256:
+        # Without sha256 the repository has lost the content, and all there is to do is to store it again.
+        if (
+            candidate is not None
+            and candidate.sha256 is not None
+            and hash_stable(source, node, context) == candidate.sha256
+        ):
             node.take_content_of(candidate)
             continue
-        if before is not None:
+        if before is not None and not _has_same_facts(before, node):
             comparison.changed.append(node)
         comparison.to_store.append(node)
     for node in scan.nodes.values():
@@ -87,11 +92,10 @@ def moved(comparison: Comparison) -> int:
     return sum((node.inode, node.size_bytes) in now for node in comparison.deleted)
 
 
-def hash_stable(full_path: bytes, node: Node, context: RunContext) -> str | None:
+def hash_stable(source: Source, node: Node, context: RunContext) -> str | None:
     """The sha256 of a file that is what `node` says before and after it was read; None otherwise."""
     try:
-        # Without O_NONBLOCK a file that became a pipe since the scan would make us wait for ever.
-        descriptor = os.open(full_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = source.open_file(node.path)
     except OSError:
         return None
     with os.fdopen(descriptor, "rb", buffering=0) as stream:
@@ -114,25 +118,34 @@ def refreshed(node: Node, status: os.stat_result) -> Node | None:
     return replace(
         node,
         size_bytes=status.st_size,
-        mtime_ns=status.st_mtime_ns,
+        mtime_ns=kept_time(status.st_mtime_ns),
         mode=stat.S_IMODE(status.st_mode),
         uid=status.st_uid,
         gid=status.st_gid,
         inode=status.st_ino,
-        ctime_ns=status.st_ctime_ns,
+        ctime_ns=kept_time(status.st_ctime_ns),
     )
 
 
 def _is_unchanged(before: Node, now: Node) -> bool:
-    if before.sha256 is None or before.ctime_ns is None:
-        return False
+    return before.sha256 is not None and before.ctime_ns is not None and _has_same_facts(before, now)
+
+
+def _has_same_facts(before: Node, now: Node) -> bool:
     facts = ("size_bytes", "mtime_ns", "inode", "ctime_ns")
     return all(getattr(before, name) == getattr(now, name) for name in facts)
 
 
 def _below_unread(scan: Scan, previous: dict[bytes, Node]) -> list[Node]:
-    """What was below folders that could not be listed this time: unknown is not deleted."""
+    """What could not be looked at this time, and what was below it: unknown is not deleted."""
     if not scan.unread:
         return []
-    prefixes = tuple(folder + b"/" if folder else b"" for folder in scan.unread)
-    return [node for node in previous.values() if node.path not in scan.nodes and node.path.startswith(prefixes)]
+    unread = set(scan.unread)
+    prefixes = tuple(path + b"/" if path else b"" for path in scan.unread)
+    return [
+        node
+        for node in previous.values()
+        if node.path not in scan.nodes
+        and (node.path in unread or node.path.startswith(prefixes))
+        and (not node.is_content or node.sha256 is not None)
+    ]

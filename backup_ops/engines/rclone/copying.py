@@ -11,9 +11,10 @@ from backup_ops.engines.rclone.binary import Rclone, as_list
 from backup_ops.progress import Progress
 
 _OPTIONS = (
-    # The list says what to copy, and nothing is there yet: no need to look at either side. rclone takes é in its two
-    # spellings for one file and loses one without a word; names.py never lets both into one list.
-    "--files-from-raw", "-", "--no-traverse", "--no-check-dest", "--copy-links",
+    # Without --no-traverse rclone lists the folders of what it should copy, and leaves alone what is a pipe or a device
+    # by then; with it, it would open a pipe and wait for ever, or read /dev/zero until the disk is full. rclone takes é
+    # in its two spellings for one file and loses one without a word; names.py never lets both into one list.
+    "--files-from-raw", "-", "--no-check-dest", "--copy-links",
     "--transfers", "4", "--checkers", "8", "--stats", "500ms", "--stats-log-level", "NOTICE",
 )  # fmt: skip
 _PARTIAL = re.compile(r"\.[0-9a-f]{8}\.partial$")

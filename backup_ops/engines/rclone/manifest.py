@@ -37,6 +37,7 @@ _READ = (
     " stored_path, stale FROM read_parquet($file)"
 )
 _BATCH = 10_000
+_LONG_LINE = 1_000_000
 
 
 def write_manifest(nodes: Iterable[Node], file: Path) -> None:
@@ -46,13 +47,16 @@ def write_manifest(nodes: Iterable[Node], file: Path) -> None:
     beside = file.with_suffix(".csv")
     try:
         with beside.open("w", encoding="ascii", newline="") as stream:
-            csv.writer(stream).writerows(_row(node) for node in nodes)
+            writer = csv.writer(stream)
+            longest = max((writer.writerow(_row(node)) for node in nodes), default=0)
         columns = ", ".join(f"'{name}': 'VARCHAR'" for name, _ in _COLUMNS)
         values = ", ".join(f"{expression} AS {name}" for name, expression in _COLUMNS)
+        # Extended attributes can make a line longer than DuckDB takes by itself; it wants a buffer of several lines.
+        line = f", max_line_size = {longest + 1}, buffer_size = {4 * longest}" if longest > _LONG_LINE else ""
         with _connection() as connection:
             connection.execute(
                 f"COPY (SELECT {values} FROM read_csv({_quoted(beside)}, header = false, auto_detect = false,"
-                f" delim = ',', nullstr = '', columns = {{{columns}}}) ORDER BY path)"
+                f" delim = ',', nullstr = '', columns = {{{columns}}}{line}) ORDER BY path)"
                 f" TO {_quoted(file)} (FORMAT parquet, COMPRESSION zstd)"
             )
     finally:

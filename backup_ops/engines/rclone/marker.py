@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from datetime import UTC, datetime
@@ -13,11 +14,12 @@ from backup_ops.engines.rclone.binary import Rclone
 from backup_ops.engines.rclone.seal import Damaged, seal, unseal
 from backup_ops.errors import EngineError
 from backup_ops.event import format_at
-from backup_ops.failure import failure_of
+from backup_ops.failure import failure_of, failure_of_os_error
 from backup_ops.job import Repository
 
 FORMAT = 1
 MARKER = "backup_ops.json"
+_NEW_MARKER = f".{MARKER}."
 
 
 def location_of(setting: Repository) -> Path:
@@ -65,7 +67,8 @@ def check_writable(location: Path, rclone: Rclone, owner: Owner, *, known_before
             f"repository {location} held snapshots before, and now {why_missing(location)}. It is not created again.",
             "Mount or connect it. If it is gone for good, give the new one another url in jobs.yaml.",
         )
-    if rclone.lines("lsf", str(location)):
+    # A marker that is being made lies beside its place for a moment.
+    if any(not name.startswith(_NEW_MARKER.encode()) for name in rclone.lines("lsf", str(location)) or ()):
         raise refused(
             f"folder {location} is not empty and holds no {MARKER}: it is no repository.",
             "Name a folder that does not exist yet, or an empty one.",
@@ -79,7 +82,10 @@ def check_writable(location: Path, rclone: Rclone, owner: Owner, *, known_before
 
 
 def create_marker(location: Path, rclone: Rclone, owner: Owner) -> dict[str, Any]:
-    """Makes the last folder and the marker in it."""
+    """Makes the last folder and the marker in it; the one of a run that was faster holds, if we may write there.
+
+    Raises EngineError.
+    """
     marker = {
         "format": FORMAT,
         "product": "backup-ops",
@@ -89,10 +95,43 @@ def create_marker(location: Path, rclone: Rclone, owner: Owner) -> dict[str, Any
         "owner": {"host": owner.host, "home_id": owner.home_id},
     }
     rclone.must("mkdir", str(location))
-    with rclone.scratch_folder() as folder:
-        (folder / MARKER).write_bytes(seal(marker))
-        rclone.must("copyto", str(folder / MARKER), str(location / MARKER), "--no-check-dest")
+    try:
+        _write_new(location / MARKER, seal(marker))
+    except FileExistsError:
+        faster = read_marker(location, rclone)
+        if faster is None:
+            raise missing(f"repository {location} vanished while this run began.") from None
+        _check_owner(location, faster, owner)
+        return faster
+    except OSError as error:
+        message = f"the marker {location / MARKER} cannot be written: {error.strerror}."
+        remedy = "Grant this user write access to it." if isinstance(error, PermissionError) else None
+        raise EngineError(failure_of_os_error(error, message, remedy)) from None
     return marker
+
+
+def _write_new(file: Path, content: bytes) -> None:
+    """Makes the file whole or not at all. Raises FileExistsError; rclone would replace what is there."""
+    beside = file.with_name(f"{_NEW_MARKER}{secrets.token_hex(4)}")
+    try:
+        with open(beside, "xb", opener=_for_this_user) as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            os.link(beside, file)
+        except FileExistsError:
+            raise
+        except OSError:  # FAT and some network file systems have no hard links
+            with open(file, "xb", opener=_for_this_user) as stream:
+                stream.write(content)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def _for_this_user(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def check_format(thing: str, content: dict[str, Any]) -> None:

@@ -17,6 +17,9 @@ from collections.abc import Iterable
 HASHED = "%~"
 """The folder of hashed paths."""
 
+RESTORE_STAGING = b".backup-ops-restore-"
+"""How the folder begins in which a restore keeps what it has not put in its place yet."""
+
 _MAX_NAME_BYTES = 255
 
 # Control characters; % itself, so that no two names share a spelling; the signs rclone writes control characters with

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass, replace
 
 from backup_ops.snapshot import EntryKind
+
+_LAST_NS = 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -48,34 +51,50 @@ class Node:
         """Whether the file on disk is the one the scan saw, with nothing changed since."""
         return (
             stat.S_ISREG(status.st_mode)
-            and (status.st_size, status.st_mtime_ns, status.st_ino) == (self.size_bytes, self.mtime_ns, self.inode)
-            and status.st_ctime_ns == self.ctime_ns
+            and (status.st_size, status.st_ino) == (self.size_bytes, self.inode)
+            and kept_time(status.st_mtime_ns) == self.mtime_ns
+            and kept_time(status.st_ctime_ns) == self.ctime_ns
         )
 
 
-def node_of(path: bytes, full_path: bytes, status: os.stat_result, kind: EntryKind) -> Node:
+def kept_time(time_ns: int) -> int:
+    """The nearest time a manifest can hold: 64 bits of nanoseconds end in the year 2262, file systems do not."""
+    return min(max(time_ns, -_LAST_NS - 1), _LAST_NS)
+
+
+def node_of(
+    path: bytes, full_path: bytes, status: os.stat_result, kind: EntryKind, xattrs: dict[str, bytes] | None
+) -> Node:
     return Node(
         path=path,
         kind=kind,
         size_bytes=status.st_size if kind == "file" else 0,
-        mtime_ns=status.st_mtime_ns,
+        mtime_ns=kept_time(status.st_mtime_ns),
         mode=stat.S_IMODE(status.st_mode),
         uid=status.st_uid,
         gid=status.st_gid,
         inode=status.st_ino,
-        ctime_ns=status.st_ctime_ns,
+        ctime_ns=kept_time(status.st_ctime_ns),
         link_target=os.readlink(full_path) if kind == "symlink" else None,
-        xattrs=read_xattrs(full_path),
+        xattrs=xattrs,
     )
 
 
 def read_xattrs(full_path: bytes) -> dict[str, bytes] | None:
-    """Extended attributes, ACLs and capabilities among them; None when there are none or the system has none."""
+    """Extended attributes, ACLs and capabilities among them; None when there are none. Raises OSError."""
     if not hasattr(os, "listxattr"):
         return None
     try:
-        names = os.listxattr(full_path, follow_symlinks=False)
-        return {name: os.getxattr(full_path, name, follow_symlinks=False) for name in names} if names else None
-    except OSError:
+        found = {}
+        for name in os.listxattr(full_path, follow_symlinks=False):
+            try:
+                found[name] = os.getxattr(full_path, name, follow_symlinks=False)
+            except OSError as error:
+                if error.errno != errno.ENODATA:  # removed since they were listed
+                    raise
+        return found or None
+    except OSError as error:
         # ENOTSUP: the file system has none. EACCES: the content cannot be read either, and that is reported.
-        return None
+        if error.errno in (errno.ENOTSUP, errno.EACCES):
+            return None
+        raise

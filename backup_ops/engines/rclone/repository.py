@@ -6,13 +6,14 @@ import contextlib
 import ctypes
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from backup_ops.engines.base import Stopped
 from backup_ops.engines.rclone.binary import Rclone, as_list
 from backup_ops.engines.rclone.marker import FORMAT, check_format, missing, read_marker, why_missing
+from backup_ops.engines.rclone.node import Node
 from backup_ops.engines.rclone.seal import Damaged, seal, sha256_of, unseal
 from backup_ops.errors import BackupError, EngineError, UnknownSnapshot, did_you_mean
 from backup_ops.failure import Failure, failure_of
@@ -24,7 +25,7 @@ _FIRST_BATCH = 8
 
 
 class Repository:
-    """An opened repository. Everything in it is read and written by rclone."""
+    """An opened repository. Everything in it but the marker is written by rclone."""
 
     def __init__(self, location: Path, rclone: Rclone, marker: dict[str, Any]) -> None:
         self.location = location
@@ -38,6 +39,46 @@ class Repository:
         if marker is None:
             raise missing(f"there is no repository at {location}: {why_missing(location)}.")
         return cls(location, rclone, marker)
+
+    def check_same(self) -> None:
+        """Raises EngineError when another repository, or none, is at this place by now: a disk that was unmounted."""
+        marker = read_marker(self.location, self._rclone)
+        if marker is None:
+            raise missing(
+                f"repository {self.location} was there when the run began, and now {why_missing(self.location)}."
+                " Nothing was committed.",
+                "Mount or connect it again, and run again.",
+            )
+        if marker["repository_id"] != self.repository_id:
+            raise missing(
+                f"repository {self.location} is another one now ({marker['repository_id']}) than when the run began"
+                f" ({self.repository_id}). Nothing was committed.",
+                "Mount the right disk, and run again.",
+            )
+
+    def without_content(self, nodes: Iterable[Node]) -> list[Node]:
+        """Those of the nodes whose stored file is not there, or has another size. The content is not read."""
+        expected: dict[str, list[Node]] = {}
+        runs: set[str] = set()
+        for node in nodes:
+            if node.stored_run is not None and node.stored_path is not None:
+                expected.setdefault(f"{node.stored_run}/{node.stored_path}", []).append(node)
+                runs.add(node.stored_run)
+
+        def take(line: bytes) -> None:
+            size, name = line.split(b"\t", 1)
+            path = name.decode("utf-8", "surrogateescape")
+            if all(node.size_bytes == int(size) for node in expected.get(path, ())):
+                expected.pop(path, None)
+
+        if runs:
+            # Patterns, so that one call lists these run folders and enters no other.
+            patterns = as_list([f"/{run}/**" for run in sorted(runs) if SNAPSHOT_ID.fullmatch(run)])
+            self._rclone.quietly(
+                "lsf", "-R", "--files-only", "--format", "sp", "--separator", "\t", "--include-from", "-",
+                str(self.location / "runs"), stdin=patterns, on_stdout=take,
+            )  # fmt: skip
+        return [node for names in expected.values() for node in names]
 
     def snapshot_ids(self) -> list[str]:
         """Ids of what looks like a committed snapshot, newest first."""
@@ -95,12 +136,14 @@ class Repository:
             "snapshot_id": snapshot_id,
             "manifest": {"bytes": manifest.stat().st_size, "sha256": sha256_of(manifest)},
         }
+        self.check_same()
         # copyto writes beside (.partial), checks the copy against the original, and renames.
         self._rclone.must("copyto", str(manifest), self._path(f"snapshots/{snapshot_id}.parquet"), "--no-check-dest")
         _flush(self.location)
         sealed = manifest.with_suffix(".json")
         sealed.write_bytes(seal(content))
         self._rclone.context.check()
+        self.check_same()
         try:
             # From here on it cannot be stopped: a cancelled run must not turn out to be committed.
             self._rclone.must(

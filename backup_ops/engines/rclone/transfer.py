@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +23,7 @@ from backup_ops.progress import Progress
 
 # What rclone says of a file whose name the storage does not take; all else it says of the storage itself.
 _OF_THE_NAME = frozenset({"name_invalid", "unknown"})
+_SHA256 = re.compile(rb"[0-9a-f]{64}")
 
 
 @dataclass
@@ -62,7 +66,7 @@ class _Sending:
             refused = self._try(refused, {node.path: hashed_path(node.path) for node in refused}, below=f"{HASHED}/")
         for node in refused:
             self._transfer.failures[node.path] = self._blame_repository(node)
-        self._transfer.exit_code = self._ended[-1].exit_code
+        self._transfer.exit_code = self._ended[-1].exit_code if self._ended else None
         self._remove_torn()
         return self._transfer
 
@@ -92,7 +96,8 @@ class _Sending:
             plain: list[Node] = []
             odd: list[Node] = []
             for node in nodes:
-                (plain if names[node.path].encode() == node.path else odd).append(node)
+                if self._is_still_a_file(node):
+                    (plain if names[node.path].encode() == node.path else odd).append(node)
             if plain:
                 folder = _stage_of_sources(stage, self._source)
                 paths = [names[node.path] for node in plain]
@@ -105,12 +110,29 @@ class _Sending:
                 paths = [names[node.path] for node in odd]
                 self._ended.append(self._copying.run(str(stage / "odd"), self._run_folder, paths))
 
+    def _is_still_a_file(self, node: Node) -> bool:
+        """rclone follows links, also one that took the place of a folder; what is behind it is not asked for."""
+        try:
+            return stat.S_ISREG(self._source.lstat(node.path).st_mode)
+        except OSError:
+            return False
+
     def _list_arrived(self, below: str, files_total: int) -> None:
         """Size and sha256 of what is in the run folder now, read back from there."""
         context = self._rclone.context
 
         def take(line: bytes) -> None:
             digest, size, name = line.split(b"\t", 2)
+            if not _SHA256.fullmatch(digest):
+                # rclone prints no hash, or a word, when it cannot read what it should hash, and exits with 0.
+                shown = display(name)
+                raise EngineError(
+                    failure_of(
+                        "io_error",
+                        f"{shown} was stored in {self._run_folder} and cannot be read back: rclone gives its sha256 as"
+                        f" '{display(digest)}'.",
+                    )
+                )
             self._arrived[below + name.decode("utf-8", "surrogateescape")] = (
                 int(size),
                 digest.decode("ascii", "replace"),
@@ -134,15 +156,14 @@ class _Sending:
         if name not in self._arrived:
             return None
         size, digest = self._arrived[name]
-        full_path = self._source.full_path(node.path)
         try:
-            status = os.lstat(full_path)
+            status = self._source.lstat(node.path)
         except OSError:
             return None
         if node.looks_like(status):
             return digest if size == node.size_bytes else None
         now = refreshed(node, status)
-        if now is None or size != now.size_bytes or hash_stable(full_path, now, self._rclone.context) != digest:
+        if now is None or size != now.size_bytes or hash_stable(self._source, now, self._rclone.context) != digest:
             return None
         for changed in ("size_bytes", "mtime_ns", "mode", "uid", "gid", "inode", "ctime_ns"):
             setattr(node, changed, getattr(now, changed))
@@ -151,25 +172,26 @@ class _Sending:
     def _blame_source(self, node: Node) -> Failure | None:
         """What about the file explains that it did not get there."""
         name = display(node.path)
-        full_path = self._source.full_path(node.path)
         try:
-            status = os.lstat(full_path)
+            status = self._source.lstat(node.path)
         except FileNotFoundError:
             return failure_of(
                 "source_missing", f"{name} vanished before it was copied.", "Nothing, if it was meant to.",
                 severity="LOW", transient=True,
             )  # fmt: skip
         except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                return failure_of("source_changed", f"{name}: a folder above it became a link or a file.")
             return failure_of_os_error(error, f"{name} cannot be read: {error.strerror}.")
         if not node.looks_like(status):
             return failure_of("source_changed", f"{name} changed while it was copied.")
         try:
-            with open(full_path, "rb", buffering=0) as stream:
+            with open(self._source.open_file(node.path), "rb", buffering=0) as stream:
                 stream.read(1)
         except OSError as error:
             return failure_of_os_error(error, f"{name} cannot be read: {error.strerror}.")
         said = " ".join(self._copying.messages.values())
-        if "input/output error" in said and hash_stable(full_path, node, self._rclone.context) is None:
+        if "input/output error" in said and hash_stable(self._source, node, self._rclone.context) is None:
             return failure_of("io_error", f"{name} cannot be read: input/output error.")
         return None
 
