@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import IO
 
 from backup_ops.engines.base import StopReason
+from backup_ops.errors import EngineError
+from backup_ops.failure import failure_of
 
 # What a tool may know of our environment. Everything else stays here: secrets of other jobs, and variables such as
 # RCLONE_DRY_RUN or RESTIC_REPOSITORY that would silently change what the tool does.
@@ -30,6 +32,10 @@ _TAIL_LINES = 200
 _MAX_LINE_BYTES = 1 << 20
 _LOOK_EVERY_S = 0.1
 _PIPES_CLOSE_WITHIN_S = 2.0
+# Whoever is told the lines may be slow, but not stand still.
+_LINE_TAKEN_WITHIN_S = 60.0
+# A process that waits for storage in the kernel does not even end when it is killed.
+_KILLED_WITHIN_S = 30.0
 
 
 class NotStarted(Exception):
@@ -73,6 +79,7 @@ class Tool:
         grace_s: tuple[float, float] = DEFAULT_GRACE_S,
         is_low_priority: bool = False,
     ) -> None:
+        self._program = arguments[0]
         self._arguments = [*_wrappers(is_low_priority), *arguments]
         self._environment = dict(environment) if environment is not None else allowed_environment()
         self._stdin = stdin
@@ -84,11 +91,15 @@ class Tool:
         self._grace_s = grace_s
         self._tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
         self._broken_callback: Exception | None = None
+        self._taking: set[int] = set()
+        """Threads that are in a callback now; each other one has told all there is to read."""
+        self._lines_taken = 0
 
     def run(self) -> ToolExit:
         """Starts it and waits for its end. Raises NotStarted.
 
-        An exception of a callback ends the tool and comes out of here.
+        An exception of a callback ends the tool and comes out of here. EngineError: it does not end even when killed,
+        or a callback stood still, and lines were lost.
         """
         try:
             process = subprocess.Popen(
@@ -110,19 +121,25 @@ class Tool:
                 while not _has_ended(process, descriptor, self._next_look_s()):
                     if self._broken_callback is not None:
                         break
-                    if self._cancel.is_set():
-                        stopped = "cancelled"
-                    elif self._deadline_at is not None and time.monotonic() >= self._deadline_at:
-                        stopped = "timeout"
+                    stopped = self._reason_to_stop()
                     if stopped is not None:
                         break
         finally:
             # Also after an exception, a KeyboardInterrupt for one: the tool does not share our terminal.
             self._end(process, threads)
             self._on_tool(None)
+        if self._broken_callback is None and stopped is None:
+            stopped = self._wait_for_callbacks(threads)
         if self._broken_callback is not None:
             raise self._broken_callback
         return ToolExit(process.returncode, stopped, b"\n".join(self._tail))
+
+    def _reason_to_stop(self) -> StopReason | None:
+        if self._cancel.is_set():
+            return "cancelled"
+        if self._deadline_at is not None and time.monotonic() >= self._deadline_at:
+            return "timeout"
+        return None
 
     def _next_look_s(self) -> float:
         if self._deadline_at is None:
@@ -163,10 +180,13 @@ class Tool:
         with contextlib.suppress(OSError, ValueError), pipe:
             while line := pipe.readline(_MAX_LINE_BYTES):
                 if self._broken_callback is None:
+                    self._taking.add(threading.get_ident())
                     try:
                         take(line.removesuffix(b"\n"))
                     except Exception as error:  # raised again by `run`, in the caller's thread
                         self._broken_callback = error
+                    self._lines_taken += 1
+                    self._taking.discard(threading.get_ident())
 
     def _end(self, process: subprocess.Popen[bytes], threads: list[threading.Thread]) -> None:
         if process.poll() is None:
@@ -177,11 +197,42 @@ class Tool:
                     break
             else:
                 _signal_group(process, signal.SIGKILL)
-                process.wait()
+                try:
+                    process.wait(_KILLED_WITHIN_S)
+                except subprocess.TimeoutExpired:
+                    raise self._hung(
+                        f"(process {process.pid}) was killed and did not end within {_KILLED_WITHIN_S:g} s: it waits"
+                        " for storage that does not answer.",
+                        "Check the disk or the network share it works on; it ends when that answers or is unmounted.",
+                    ) from None
         if not _joined(threads, _PIPES_CLOSE_WITHIN_S):
             # Somebody it started still holds its pipes, so its group is not empty and its number is not reused.
             _signal_group(process, signal.SIGKILL)
             _joined(threads, _PIPES_CLOSE_WITHIN_S)
+
+    def _wait_for_callbacks(self, threads: list[threading.Thread]) -> StopReason | None:
+        # Lines wait in the pipes as long as a thread is in a callback. One that waits for more to read only has a pipe
+        # that somebody outside the group keeps open.
+        taken, since, seen_idle = self._lines_taken, time.monotonic(), 0
+        while not _joined(threads, _LOOK_EVERY_S) and self._broken_callback is None:
+            stopped = self._reason_to_stop()
+            if stopped is not None:
+                return stopped
+            seen_idle = 0 if self._taking or self._lines_taken != taken else seen_idle + 1
+            if seen_idle * _LOOK_EVERY_S >= _PIPES_CLOSE_WITHIN_S:
+                break
+            if self._lines_taken != taken:
+                taken, since = self._lines_taken, time.monotonic()
+            elif self._taking and time.monotonic() - since >= _LINE_TAKEN_WITHIN_S:
+                raise self._hung(
+                    f"has ended, and no line of its output was taken for {_LINE_TAKEN_WITHIN_S:g} s: the rest is lost.",
+                    "Check the disk that the log of the run is written to, then run it again.",
+                )
+        return None
+
+    def _hung(self, what: str, remedy: str) -> EngineError:
+        name = os.path.basename(os.fsdecode(self._program))
+        return EngineError(failure_of("io_error", f"{name} {what}", remedy))
 
 
 def _wrappers(is_low_priority: bool) -> list[str]:

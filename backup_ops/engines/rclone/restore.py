@@ -12,24 +12,26 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from backup_ops.engines.process import ToolExit
 from backup_ops.engines.rclone.binary import Rclone, failed
 from backup_ops.engines.rclone.copying import Copying
 from backup_ops.engines.rclone.manifest import read_manifest
+from backup_ops.engines.rclone.marker import missing, read_marker, why_missing
 from backup_ops.engines.rclone.names import display
 from backup_ops.engines.rclone.node import Node
 from backup_ops.engines.rclone.repository import Repository
 from backup_ops.engines.rclone.selection import Selection, group_of, select, stale_notes, stored_at
-from backup_ops.engines.rclone.target import Target
+from backup_ops.engines.rclone.target import STAGING, Staging, Target
 from backup_ops.errors import EngineError, RestoreRefused
 from backup_ops.failure import failure_of, failure_of_os_error
 from backup_ops.progress import Progress
 from backup_ops.quantity import format_bytes, format_count
 from backup_ops.snapshot import Restored
 
-# What a restore that was killed leaves in its target; the next one that may overwrite takes it away.
-STAGING = ".backup-ops-restore-"
 _LISTED_DAMAGED = 10
 _CHUNK_BYTES = 1 << 20
+# The longest path the system takes, less what rclone appends to a name while it writes.
+_MAX_PATH_BYTES = 4095 - len(".01234567.partial")
 
 
 def restore(
@@ -85,6 +87,7 @@ def _check_target(target: Path, repository: Repository, selection: Selection, *,
         ) from None
     if is_empty:
         return
+    _check_spared(real, repository, selection)
     if not overwrite:
         raise RestoreRefused(
             f"target {target} is not empty.",
@@ -93,11 +96,37 @@ def _check_target(target: Path, repository: Repository, selection: Selection, *,
     looking = Target(os.fsencode(target))
     with contextlib.closing(looking):
         for node in (*selection.symlinks, *selection.files):
-            if looking.is_occupied(node.path):
-                name = display(node.path)
+            try:
+                is_occupied = looking.is_occupied(node.path)
+            except OSError as error:
                 raise RestoreRefused(
-                    f"{name} is a {node.kind} in the snapshot, and a folder with files in target {target}.",
+                    f"what is at {display(node.path)} in target {target} cannot be seen: {error.strerror}.",
+                    hint="Give this user rights there, or restore into an empty folder.",
+                ) from error
+            if is_occupied:
+                raise RestoreRefused(
+                    f"{display(node.path)} is a {node.kind} in the snapshot,"
+                    f" and a folder with files in target {target}.",
                     hint="Move that folder away, or restore into an empty folder.",
+                )
+
+
+def _check_spared(target: Path, repository: Repository, selection: Selection) -> None:
+    """That nothing is written over the repository, or over a symlink that leads to it."""
+    location = Path(os.path.abspath(repository.location))
+    links = (folder for folder in (location, *location.parents) if folder.is_symlink())
+    on_the_way = [Path(os.path.realpath(link.parent)) / link.name for link in links]
+    for place in (Path(os.path.realpath(location)), *on_the_way):
+        if not place.is_relative_to(target):
+            continue
+        spared = os.fsencode(place.relative_to(target))
+        for node in selection.written:
+            is_above = node.kind != "folder" and spared.startswith(node.path + b"/")
+            if is_above or node.path == spared or node.path.startswith(spared + b"/"):
+                raise RestoreRefused(
+                    f"{display(node.path)} of the snapshot would be written over repository {repository.location},"
+                    f" which lies below target {target}.",
+                    hint="Name another folder, or the paths to restore without this one.",
                 )
 
 
@@ -112,15 +141,17 @@ class _Restoring:
         self._rclone = rclone
         self._context = rclone.context
         self._damaged: list[tuple[bytes, str]] = []
+        self._staged: dict[str, bytes] = {}
+        """Where content is that could not be staged under the name it is stored by."""
 
     def perform(self) -> tuple[str, ...]:
         is_made = not self._path.exists()
         try:
             staging = self._prepare()
             try:
-                notes = self._fill(os.fsencode(staging), is_made=is_made)
+                notes = self._fill(staging, is_made=is_made)
             finally:
-                shutil.rmtree(staging, ignore_errors=True)
+                staging.remove()
         except OSError as error:
             where = (
                 display(os.fsencode(error.filename)) if isinstance(error.filename, (str, bytes)) else str(self._path)
@@ -133,21 +164,18 @@ class _Restoring:
                 with contextlib.suppress(OSError):
                     self._path.rmdir()  # goes only when nothing came of it
         if self._damaged:
+            self._check_repository()
             raise self._damage()
         return notes
 
-    def _prepare(self) -> Path:
+    def _prepare(self) -> Staging:
         try:
             self._path.mkdir(parents=True, exist_ok=True)
             self._check_space()
-            for leftover in self._path.glob(f"{STAGING}*"):
-                shutil.rmtree(leftover, ignore_errors=True)
-            staging = self._path / f"{STAGING}{secrets.token_hex(4)}"
-            staging.mkdir(mode=0o700)
+            return Staging(self._path)
         except OSError as error:
             message = f"target {self._path} cannot be written: {error.strerror}."
             raise EngineError(failure_of_os_error(error, message, "Name another folder.")) from error
-        return staging
 
     def _check_space(self) -> None:
         needed, free = self._selection.bytes, shutil.disk_usage(self._path).free
@@ -160,7 +188,8 @@ class _Restoring:
                 )
             )
 
-    def _fill(self, staging: bytes, *, is_made: bool) -> tuple[str, ...]:
+    def _fill(self, folder: Staging, *, is_made: bool) -> tuple[str, ...]:
+        staging = folder.path
         self._fetch(staging)
         target = Target(os.fsencode(self._path))
         with contextlib.closing(target):
@@ -169,10 +198,10 @@ class _Restoring:
                 link = staging + b"/link-%d" % number
                 os.symlink(node.link_target or b"", link)
                 target.finish(link, node)
-                target.put(link, node.path)
+                target.put(link, node)
             for node in self._selection.folders:
                 target.make_folder(node.path)
-            shutil.rmtree(staging, ignore_errors=True)  # before the time of the folder it lies in is set
+            folder.remove()  # before the time of the folder it lies in is set
             # Deepest first: what is put into a folder changes its time, and its mode may shut it.
             for node in reversed(self._selection.folders):
                 if node.path or is_made:
@@ -185,16 +214,55 @@ class _Restoring:
         if not stored:
             return
         copying = Copying(self._rclone, "restoring", len(stored), sum(stored.values()))
-        source = str(self._repository.location / "runs")
-        ended = copying.run(source, os.fsdecode(staging) + "/content", sorted(stored))
+        runs, content = str(self._repository.location / "runs"), os.fsdecode(staging) + "/content"
+        near: list[str] = []
+        far: dict[str, list[str]] = {}
+        for path in sorted(stored):
+            if len(staging) + len("/content/") + len(path.encode()) <= _MAX_PATH_BYTES:
+                near.append(path)
+            else:
+                far.setdefault(path.rpartition("/")[0], []).append(path)
+        if near:
+            self._check_fetched(copying.run(runs, content, near), copying)
+        for number, (folder, paths) in enumerate(far.items()):
+            # Here the path would be longer than the system takes, and in the repository it is not.
+            short = f"{os.fsdecode(staging)}/far-{number}"
+            names = {path: path.rpartition("/")[2] for path in paths}
+            self._staged |= {path: os.fsencode(f"{short}/{name}") for path, name in names.items()}
+            self._check_fetched(copying.run(f"{runs}/{folder}", short, list(names.values())), copying)
+
+    def _check_fetched(self, ended: ToolExit, copying: Copying) -> None:
         if ended.exit_code in (0, 3):
             return  # what is not there is found below, file by file
-        error = failed(ended)
-        if (
-            error.failure.error_type in ("disk_full", "read_only", "permission_denied", "out_of_memory")
-            or not copying.messages
-        ):
-            raise error
+        failure = failed(ended).failure
+        kind = failure.error_type
+        if kind in ("disk_full", "read_only") or STAGING in failure.message:  # what is only read is never full
+            remedy = f"Free space at target {self._path}, or name a folder on a larger disk."
+            if kind != "disk_full":
+                remedy = f"Make target {self._path} writable for this user, or name another folder."
+            message = f"the restore into {self._path} stopped: {failure.message}"
+            raise EngineError(failure_of(kind, message, remedy))
+        if kind == "permission_denied":
+            remedy = f"Grant this user read access to repository {self._repository.location}."
+            raise EngineError(failure_of(kind, failure.message, remedy))
+        if kind == "out_of_memory" or not copying.messages:
+            self._check_repository()
+            raise EngineError(failure)
+
+    def _check_repository(self) -> None:
+        """Before single files are blamed: a repository that went away has lost them all, and none is damaged."""
+        location = self._repository.location
+        marker = read_marker(location, self._rclone)
+        if marker is None:
+            why = why_missing(location)
+        elif marker["repository_id"] != self._repository.repository_id:
+            why = f"another repository, {marker['repository_id']}, is in its place"
+        else:
+            return
+        raise missing(
+            f"repository {location} went away during the restore: {why}. What was put into {self._path} is whole.",
+            "Mount or connect the repository and restore again with --overwrite.",
+        )
 
     def _place_files(self, staging: bytes, target: Target) -> None:
         groups: dict[object, list[Node]] = {}
@@ -205,7 +273,7 @@ class _Restoring:
         for number, names in enumerate(groups.values()):
             self._context.check()
             node, stored = names[0], stored_at(names[0])
-            staged = staging + b"/content/" + os.fsencode(stored)
+            staged = self._staged.get(stored) or staging + b"/content/" + os.fsencode(stored)
             if stored not in proven:
                 proven[stored] = self._what_is_wrong(staged, node)
             wrong = proven[stored]
@@ -217,8 +285,8 @@ class _Restoring:
                 staged = _copied(staged, staging)
             target.finish(staged, node)
             for other in names[1:]:
-                target.put(self._linked(staged, staging, other, target), other.path)
-            target.put(staged, node.path)
+                target.put(self._linked(staged, staging, other, target), other)
+            target.put(staged, node)
             if number % 200 == 0:
                 self._context.on_progress(Progress(phase="placing", files_done=number, files_total=len(groups)))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from backup_ops.engines.rclone.names import display
 from backup_ops.engines.rclone.node import Node
@@ -22,6 +23,11 @@ class Selection:
     symlinks: list[Node]
     files: list[Node]
     """Hard links too."""
+
+    @property
+    def written(self) -> Iterator[Node]:
+        """All of it."""
+        return chain(self.folders, self.symlinks, self.files)
 
     @property
     def bytes(self) -> int:

@@ -1,17 +1,32 @@
-"""The folder restored into. What is put there stays below it, whatever symlinks lie inside."""
+"""The folder restored into, and the staging folder in it. No symlink inside leads what is put there elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
+import re
+import secrets
+import shutil
 import stat
 from collections import Counter
+from pathlib import Path
 
-from backup_ops.engines.rclone.names import display
+from backup_ops.engines.rclone.names import RESTORE_STAGING, display
 from backup_ops.engines.rclone.node import Node
 
 _ACL = "system.posix_acl_"
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# A symlink or a file, where a folder was to be opened.
+_NO_FOLDER = (errno.ENOTDIR, errno.ELOOP)
+# Trees may be deeper than a process may have open files.
+_MAX_OPEN = 64
+
+# What a restore that was killed leaves in its target; the next one that may overwrite takes it away.
+STAGING = RESTORE_STAGING.decode("ascii")
+_STAGING_NAME = re.compile(re.escape(STAGING) + r"[0-9a-f]{8}")
+_LOCK = "lock"
 
 
 class Target:
@@ -46,8 +61,10 @@ class Target:
         try:
             folder, name = self._parent(path, make=False)
             descriptor = os.open(name, _OPEN_FOLDER, dir_fd=folder)
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno in (errno.ENOENT, *_NO_FOLDER):
+                return False
+            raise
         try:
             return bool(os.listdir(descriptor))
         finally:
@@ -56,13 +73,48 @@ class Target:
     def make_folder(self, path: bytes) -> None:
         self._descend(path, make=True)
 
-    def put(self, staged: bytes, path: bytes) -> None:
+    def put(self, staged: bytes, node: Node) -> None:
         """Moves a finished file or symlink to its place in one step."""
-        folder, name = self._parent(path, make=True)
+        folder, name = self._parent(node.path, make=True)
         with contextlib.suppress(OSError):
             # Only an empty folder goes away here; that there is no other was checked before anything was written.
             os.rmdir(name, dir_fd=folder)
-        os.rename(staged, name, dst_dir_fd=folder)
+        try:
+            os.rename(staged, name, dst_dir_fd=folder)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._put_across(staged, folder, name, node)
+
+    def _put_across(self, staged: bytes, folder: int, name: bytes, node: Node) -> None:
+        # A mount point in the target: whole and finished beside its place, then in one step like any other.
+        beside = f"{STAGING}{secrets.token_hex(4)}".encode()
+        try:
+            if node.kind == "symlink":
+                os.symlink(os.readlink(staged), beside, dir_fd=folder)
+                by_descriptor = b"/proc/self/fd/%d" % folder
+                above = by_descriptor if os.path.isdir(by_descriptor) else self._full(node.path.rpartition(b"/")[0])
+                self._apply(above + b"/" + beside, node)
+            else:
+                options = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                copy = os.open(beside, options, 0o600, dir_fd=folder)
+                with open(copy, "wb") as stream, open(staged, "rb") as source:
+                    shutil.copyfileobj(source, stream, 1 << 20)
+                    stream.flush()
+                    self._apply(copy, node)
+            os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                os.unlink(beside, dir_fd=folder)
+            if isinstance(error, OSError) and error.filename in (None, beside):
+                error.filename = self._full(node.path)
+            raise
+        os.unlink(staged)
+        if node.kind == "hardlink":
+            self.miss("Hard link", node.path)
+
+    def _full(self, path: bytes) -> bytes:
+        return self._path + b"/" + path if path else self._path
 
     def finish_folder(self, node: Node) -> None:
         """Rights and times of a folder, when all is in it."""
@@ -132,6 +184,8 @@ class Target:
             here = here + b"/" + name if here else name
             descriptor = self._enter(descriptor, name, here, make=make)
             self._open.append((here, descriptor))
+            if len(self._open) > _MAX_OPEN:  # the root stays; from there the others are found again
+                os.close(self._open.pop(1)[1])
         return descriptor
 
     def _enter(self, parent: int, name: bytes, path: bytes, *, make: bool) -> int:
@@ -140,14 +194,92 @@ class Target:
         except FileNotFoundError:
             if not make:
                 raise
-        except OSError:
-            if not make or stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+        except OSError as error:
+            if not make or error.errno not in _NO_FOLDER:
                 raise
             # A file or a symlink stands where the snapshot has a folder; what it points to is left alone.
             os.unlink(name, dir_fd=parent)
         os.mkdir(name, 0o700, dir_fd=parent)
         self.made.add(path)
         return os.open(name, _OPEN_FOLDER, dir_fd=parent)
+
+
+class Staging:
+    """A folder in the target for what is not proven yet, locked as long as its restore lives."""
+
+    def __init__(self, target: Path) -> None:
+        """Removes what restores that are over have left, and makes a new one. Raises OSError."""
+        for name in os.listdir(target):
+            if _STAGING_NAME.fullmatch(name):
+                _remove_leftover(target / name)
+        self._descriptor = -1
+        while self._descriptor < 0:
+            self.path = os.fsencode(target / f"{STAGING}{secrets.token_hex(4)}")
+            os.mkdir(self.path, 0o700)
+            self._lock()
+
+    def _lock(self) -> None:
+        # Another restore may have seen the folder before it was locked, and be taking it away.
+        try:
+            descriptor = _open_lock(self.path)
+        except FileNotFoundError:
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = os.path.samestat(os.fstat(descriptor), os.stat(self.path + b"/" + _LOCK.encode()))
+        except (BlockingIOError, FileNotFoundError):
+            is_ours = False
+        except OSError:
+            is_ours = True  # a file system without locks; there no leftover is ever removed
+        if is_ours:
+            self._descriptor = descriptor
+        else:
+            os.close(descriptor)
+
+    def remove(self) -> None:
+        """May be called again."""
+        remove_tree(self.path)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _open_lock(folder: bytes) -> int:
+    above = os.open(folder, _OPEN_FOLDER)
+    try:
+        return os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=above)
+    finally:
+        os.close(above)
+
+
+def _remove_leftover(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        if os.lstat(folder).st_uid != os.geteuid():
+            return  # not ours, and whoever owns it could lead us elsewhere
+        descriptor = _open_lock(os.fsencode(folder))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(os.fsencode(folder))
+        finally:
+            os.close(descriptor)
+
+
+def remove_tree(folder: bytes) -> None:
+    """All that can be removed. Neither the stack nor the open files limit the depth."""
+    folders = [folder]
+    for here in folders:
+        with contextlib.suppress(OSError):
+            with os.scandir(here) as looking:
+                entries = list(looking)
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    with contextlib.suppress(OSError):
+                        os.unlink(entry.path)
+    for here in reversed(folders):
+        with contextlib.suppress(OSError):
+            os.rmdir(here)
 
 
 def _is_at_or_below(path: bytes, folder: bytes) -> bool:
