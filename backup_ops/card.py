@@ -16,8 +16,8 @@ class JobCard:
 
     `run_id` and the columns from `reason` to `bytes_added` are of the run under way, else of the last one. `waits_for`
     says why a queued run is not running. `last_good_at` is the end of the newest run that succeeded or ended with
-    warnings. `sizes` are the bytes of the last 30 good runs, oldest first. `last_outcome` and the error are of the
-    last run that is over.
+    warnings. `sizes` are the bytes of the last 30 good runs, oldest first. The error is that of the last run
+    that is over; `last_outcome` is that of the last one that says whether the job works: neither skipped nor cancelled.
     """
 
     job: str

@@ -188,7 +188,15 @@ class JobManager(param.Parameterized):
         """
         by = by or outcome.who()
         requests = self._queue.requests()
-        found = [request for request in requests if job_or_run in (request.run_id, request.job_name)]
+        try:
+            job_uid = self.job(job_or_run).job_uid  # it may have had another name when it was submitted
+        except BackupError:
+            job_uid = None
+        found = [
+            request
+            for request in requests
+            if job_or_run in (request.run_id, request.job_name) or request.job_uid == job_uid
+        ]
         if not found:
             raise UnknownRun(
                 f"'{job_or_run}' is neither a job nor a run that is queued or running.",
@@ -280,7 +288,8 @@ class JobManager(param.Parameterized):
         stamp = self._mirror.stamp()
         if stamp != self._seen:
             self.refresh()
-            self._seen = stamp
+            if self._mirror.problem is None:  # else the past is asked for again at the next look
+                self._seen = stamp
         with self._refreshing:
             untold, self._untold = self._untold, frozenset()
         self._publish()

@@ -85,11 +85,11 @@ def kind_of(card: JobCard) -> Kind:
 
 
 def is_protected(card: JobCard) -> bool:
-    """There is a good copy, and what ran after it did not end badly. A run under way is judged by the one before."""
-    if card.last_good_at is None:
-        return False
-    last = card.last_outcome if card.state in ("running", "queued") else card.state
-    return last not in _BAD
+    """There is a good copy, and what ran after it did not end badly.
+
+    A run that is under way, was skipped or was cancelled proves nothing: the one before it counts.
+    """
+    return card.last_good_at is not None and (card.last_outcome or card.state) not in _BAD
 
 
 def needs_attention(card: JobCard) -> bool:
@@ -99,9 +99,14 @@ def needs_attention(card: JobCard) -> bool:
     )
 
 
-def verdict(cards: Sequence[JobCard], now: datetime) -> Verdict:
-    """The answer of a page: which jobs are not protected, or that all are."""
+def verdict(cards: Sequence[JobCard], now: datetime, history_problem: str | None = None) -> Verdict:
+    """The answer of a page: which jobs are not protected, or that all are.
+
+    With a `history_problem` nothing is claimed: what the cards know of the past may be old, or nothing at all.
+    """
     total = len(cards)
+    if history_problem is not None:
+        return Verdict("queue", "Whether the jobs are protected is not known.", _plain(history_problem), total, 0)
     if not total:
         return Verdict(
             "queue",
@@ -188,7 +193,7 @@ def ago(moment: datetime | None, now: datetime) -> str:
 
 
 def _last(card: JobCard) -> str | None:
-    return card.last_outcome if card.state in ("running", "queued") else card.state
+    return card.last_outcome or card.state
 
 
 def _most_urgent(card: JobCard) -> tuple[int, str]:

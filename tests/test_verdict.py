@@ -77,6 +77,21 @@ def test_a_run_under_way_is_judged_by_the_one_before():
     assert verdict.is_protected(card(state="running", last_outcome="succeeded"))
 
 
+@pytest.mark.parametrize("state", ["skipped", "cancelled"])
+def test_a_run_that_was_not_allowed_to_work_hides_no_failure(state):
+    hidden = card("photos", state, last_outcome="failed")
+    assert not verdict.is_protected(hidden)
+    assert verdict.needs_attention(hidden)
+    assert say(hidden)[0] == "photos is not protected."
+    assert verdict.is_protected(card("photos", state, last_outcome="succeeded"))
+
+
+def test_nothing_is_claimed_while_the_history_does_not_answer():
+    said = verdict.verdict([card()], NOW, "history.duckdb was written by a newer backup-ops.")
+    assert (said.tone, said.headline, said.protected) == ("queue", "Whether the jobs are protected is not known.", 0)
+    assert said.detail_text == "history.duckdb was written by a newer backup-ops."
+
+
 def test_protected_with_gaps_is_a_warning_not_an_all_clear():
     said = verdict.verdict([card(), card("home", "warning")], NOW)
     assert said.tone == "warn"

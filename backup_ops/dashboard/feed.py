@@ -24,10 +24,14 @@ _LOOK_EVERY_S = 2.0
 
 @dataclass(frozen=True)
 class Board:
-    """One state of a home, ready to be sent. `cards` by job; equal revisions of a card are equal cards."""
+    """One state of a home, ready to be sent. `cards` by job; equal revisions of a card are equal cards.
+
+    `doubt` says why nothing can be claimed now. It is in the words, too.
+    """
 
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    doubt: str | None = None
     words: dict[str, Any] = field(default_factory=dict)
     home: dict[str, Any] = field(default_factory=dict)
 
@@ -74,12 +78,14 @@ class Feed:
             return len(self._subscribers)
 
     def look(self) -> None:
-        """Finds what changes without the manager saying so, at most every 2 s: a jobs.yaml that broke or was mended."""
+        """Finds what changes without the manager saying so, at most every 2 s: a jobs.yaml that broke or was mended,
+        a history that cannot be asked, a home that is gone."""
         with self._mutex:
             if time.monotonic() - self._looked_at < _LOOK_EVERY_S:
                 return
             self._looked_at = time.monotonic()
-        if self._problems() != self._board.problems:
+        doubt, board = self._doubt(), self._board
+        if doubt != board.doubt or self._problems(doubt) != board.problems:
             self._build()
             self._tell()
 
@@ -99,7 +105,9 @@ class Feed:
     def _build(self) -> None:
         with self._building:
             cards = self._manager.cards()
-            problems = self._problems()
+            doubt = self._doubt()  # after the cards: asking for them finds it
+            problems = self._problems(doubt)
+            is_configured = not problems and self._is_there()
             now = self._clock()
             before = self._board
             self._cards = cards
@@ -108,26 +116,41 @@ class Feed:
                     card.job: known
                     if (known := before.cards.get(card.job)) is not None
                     and known["revision"] == card.revision
-                    and problems == before.problems
-                    else view(card, now, is_configured=not problems)
+                    and (problems, doubt) == (before.problems, before.doubt)
+                    else view(card, now, is_configured=is_configured, is_known=doubt is None)
                     for card in cards
                 },
                 problems=problems,
+                doubt=doubt,
                 words=self._say(cards),
                 home=self._home(len(cards)),
             )
 
-    def _problems(self) -> tuple[str, ...]:
-        if not self._manager.home.jobs_yaml.exists():
-            return ()  # a home without the file is a first run, not a fault
+    def _is_there(self) -> bool:
+        return os.path.isdir(self._manager.home.path)  # the method of Path raises when it may not look
+
+    def _doubt(self) -> str | None:
+        if not self._is_there():
+            return (
+                f"The home {self._manager.home.path} is gone: it was removed or renamed, or its disk is not mounted. "
+                "Nothing can be read or run until it is back."
+            )
+        return self._manager.history_problem
+
+    def _problems(self, doubt: str | None) -> tuple[str, ...]:
+        is_first_run = not self._cards and not os.path.exists(self._manager.home.jobs_yaml)
+        if is_first_run or (doubt is not None and not self._is_there()):
+            return ()  # a home that never had the file is no fault, and one that is gone is told as such
         return tuple(str(problem) for problem in self._manager.config_problems())
 
     def _say(self, cards: list[JobCard]) -> dict[str, Any]:
         now = self._clock()
-        said = verdict.verdict(cards, now)
+        doubt = self._doubt()
+        said = verdict.verdict(cards, now, doubt)
         return {
+            "doubt": doubt or "",
             "verdict": {"tone": said.tone, "now": _words(said), "past": _words(said.past)},
-            "figures": [asdict(figure) for figure in figures(cards, self._slots(), now)],
+            "figures": [asdict(figure) for figure in figures(cards, self._slots(), now, is_known=doubt is None)],
         }
 
     def _slots(self) -> int:
@@ -154,19 +177,23 @@ def _words(said: verdict.Verdict) -> dict[str, Any]:
     return {"headline": said.headline, "detail": [[words.text, words.is_name] for words in said.detail]}
 
 
-def view(card: JobCard, now: datetime, *, is_configured: bool = True) -> dict[str, Any]:
-    """A card for the browser: its facts and the words for them."""
+def view(card: JobCard, now: datetime, *, is_configured: bool = True, is_known: bool = True) -> dict[str, Any]:
+    """A card for the browser: its facts and the words for them. Not `is_known`: its past could not be asked for."""
     words = verdict.sentence(card, now)
+    kind: str = verdict.kind_of(card)
+    if kind == "none" and not is_known:
+        kind, words = "unknown", verdict.Sentence("Whether it has run is not known now.")
     progress = None if card.progress is None else asdict(card.progress) | {"fraction": card.progress.fraction}
     return card.as_dict() | {
-        "kind": verdict.kind_of(card),
+        "kind": kind,
         "attention": verdict.needs_attention(card),
-        "protected": verdict.is_protected(card),
+        "protected": is_known and verdict.is_protected(card),
         "what": words.what,
         "deed": words.deed,
         "has_safety": bool(words.safe),
         "progress": progress,
         "is_configured": is_configured,
+        "is_known": is_known,
     }
 
 

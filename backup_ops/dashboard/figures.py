@@ -23,8 +23,13 @@ class Figure:
     page: str | None = None
 
 
-def figures(cards: Sequence[JobCard], slots: int, now: datetime) -> tuple[Figure, ...]:
-    """Of all cards; a number that is not known is said to be so, never shown as 0."""
+def figures(cards: Sequence[JobCard], slots: int, now: datetime, *, is_known: bool = True) -> tuple[Figure, ...]:
+    """Of all cards; a number that is not known is said to be so, never shown as 0. Not `is_known`: nothing of the past
+    is."""
+    if not is_known:
+        names = ("Protected", "Oldest last good backup", "Last run", "In good copies", "Unresolved errors")
+        unknown = [Figure(name, "not known") for name in names]
+        return (*unknown[:2], _running(cards, slots), *unknown[2:])
     return (
         _protected(cards),
         _oldest(cards, now),

@@ -40,8 +40,9 @@ class JobGrid(JSComponent):
     """
 
     def __init__(
-        self, ops: Ops, feed: Feed, operator: Operator, document: Any, operate: dict[str, Any], by: str
+        self, ops: Ops, feed: Feed, operator: Operator, document: Any, operate: Callable[[], dict[str, Any]], by: str
     ) -> None:
+        """`operate` says whether the page may. It is asked for each deed: a right that is taken back ends at once."""
         super().__init__(assets=assets.mount(), width=0, height=0, margin=0)  # type: ignore[no-untyped-call]
         self._ops, self._feed, self._operator, self._document = ops, feed, operator, document
         self._operate, self._by = operate, by
@@ -70,13 +71,16 @@ class JobGrid(JSComponent):
             return
         kind, job, run_id = data.get("type"), _name(data.get("job")), _name(data.get("run_id"))
         if kind == "sync":
-            self.session.sync(self._operate)
+            self.session.sync(self._operate())
         elif kind in ("run", "cancel") and job is not None:
-            if self._operate["allowed"]:
-                deed = self._operator.run if kind == "run" else self._operator.cancel
-                self._answer(partial(deed, job, self._by))
+            operate = self._operate()
+            if not operate["allowed"]:
+                self._send_msg({"type": "operate", "operate": operate})
+                self._send_msg({"type": "told", "job": job, "ok": False, "text": operate["reason"]})
+            elif kind == "run":
+                self._answer(partial(self._operator.run, job, self._by))
             else:
-                self._send_msg({"type": "told", "job": job, "ok": False, "text": self._operate["reason"]})
+                self._answer(partial(self._operator.cancel, job, self._by, run_id))
         elif kind == "details" and job is not None:
             self._answer(partial(answers.details, self._ops, job))
         elif kind == "errors":
@@ -94,6 +98,9 @@ class JobGrid(JSComponent):
                 answer = ask()
             except BackupError as error:
                 answer = {"type": "failed", "text": str(error)}
+            except Exception as error:  # a question that is never answered leaves the page waiting
+                answer = {"type": "failed", "text": f"This could not be answered: {type(error).__name__}: {error}"}
+                self._ops.record_error(error, component="ui")
             if not self.session.is_closed:
                 self._document.add_next_tick_callback(partial(self._send_msg, answer))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import re
 import threading
 from functools import partial
 from pathlib import Path
@@ -35,7 +34,7 @@ class House:
         self.ops = ops
         self.rights = Rights(ops.home)
         self.feed = Feed(ops.manager)
-        self.operator = Operator(ops.manager)
+        self.operator = Operator(ops)
 
 
 def house_of(ops: Ops) -> House:
@@ -75,48 +74,58 @@ def build(house: House, document: Any) -> Any:
     request = context.request
     application = context.server_context.application_context
     server = door.server_of(application)
-    path = application.url or "/"
-    host = request.host
-    announce = partial(say_link, house.rights, f"http://{host}{path}")
+    # Under `--prefix` the application is below it, and so is every address a browser sees.
+    path = f"{server.prefix}{application.url}" if application.url != "/" else f"{server.prefix}/"
     if not door.is_this_machine(request.remote_ip):
         return pn.pane.Alert(
             "This dashboard answers only to its own machine until it has a login. "
             "Serve it at 127.0.0.1 and reach it from elsewhere through a tunnel: ssh -L 5006:localhost:5006 HOST.",
             alert_type="warning",
         )
+    is_local, is_chosen = door.is_local_name(request.host_name), _chooses_session(context)
     if not door.has_door(server):
-        door.open_door(server, path, _port_of(host), house.rights, announce)
+        port = door.port_of(server)
+        host = request.host_name if is_local else "localhost"
+        announce = partial(say_link, house.rights, f"http://{host}:{port}{path}")
+        door.open_door(server, path, port, house.rights, announce)
         if not greeting.has_greeted:
             announce()
-    if "token" in request.arguments:
-        # The link was the first thing this server was asked for: only now is there somebody to let it in.
-        pn.config.authorize_callback = lambda _: request.uri
+        if "token" in request.arguments or is_chosen or not is_local:
+            # The first thing this server was asked for is the door's business, and only now is there a door.
+            # It cannot go round in circles: the next time there is one.
+            pn.config.authorize_callback = lambda _: request.uri
+            return pn.Spacer()
+    if not is_local:
         return pn.Spacer()
     cookie = request.cookies.get(house.rights.cookie_name)
-    is_allowed = house.rights.holds(cookie)
-    grid = JobGrid(
-        house.ops,
-        house.feed,
-        house.operator,
-        document,
-        {"allowed": is_allowed, "reason": "" if is_allowed else _LOOKING},
-        by=f"dashboard at {request.remote_ip}",
-    )
+
+    def operate() -> dict[str, Any]:
+        is_allowed = not is_chosen and house.rights.holds(cookie)
+        return {"allowed": is_allowed, "reason": "" if is_allowed else _LOOKING}
+
+    grid = JobGrid(house.ops, house.feed, house.operator, document, operate, by=f"dashboard at {request.remote_ip}")
     pn.state.on_session_destroyed(grid.close)
     grid.start_beat()
     template = pn.Template(_TEMPLATE)
     template.add_panel("bridge", grid)
-    template.add_variable("host", host)
+    template.add_variable("host", request.host)
     template.add_variable("assets", assets.mount())
     template.add_variable("modules", assets.modules())
     template.add_variable("font_css", assets.font_css())
     return template
 
 
-def _port_of(host: str) -> int:
-    """The port in a Host header; 80 when it names none."""
-    found = re.search(r":(\d+)$", host)
-    return int(found[1]) if found else 80
+def _chooses_session(context: Any) -> bool:
+    """Whether somebody chose the session: by this request, or by the one that gave the page its token.
+
+    Bokeh takes its own words out of `request.arguments`; the query and the token have them still.
+    """
+    request = context.request
+    told = context.token_payload
+    return door.chooses_session(
+        {*(request.query_arguments or {}), *told.get("arguments", {})},
+        {*request.headers, *told.get("headers", {})},
+    )
 
 
 def _shared(home: str | Path | None) -> House:

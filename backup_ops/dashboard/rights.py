@@ -54,7 +54,11 @@ class Rights:
         if not cookie or cookie.count(".") != 2:
             return False
         issued, _, signature = cookie.rpartition(".")
-        if not hmac.compare_digest(signature.encode(), self._sign(issued).encode()):
+        try:
+            key = _read(self._key_file)
+        except OSError:
+            return False
+        if key is None or not hmac.compare_digest(signature.encode(), _signature(key, issued).encode()):
             return False
         age_s = (time.time() if now is None else now) - int(issued.partition(".")[0])
         return age_s < COOKIE_DAYS * 86400
@@ -69,7 +73,11 @@ class Rights:
         if key is None:
             key = secrets.token_hex(32)
             _write(self._key_file, key)
-        return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
+        return _signature(key, text)
+
+
+def _signature(key: str, text: str) -> str:
+    return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
 def say_link(rights: Rights, url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import param
@@ -68,7 +69,7 @@ class Session(param.Parameterized):
         words = self._feed.words()
         news = words if words != self._sent.words else {}
         if news:
-            self._sent = Board(self._sent.cards, self._sent.problems, words, self._sent.home)
+            self._sent = replace(self._sent, words=words)
         self._send({"type": "beat", "at": stamp(), **news})
 
     def close(self) -> None:

@@ -7,6 +7,8 @@ import shutil
 import socket
 import sys
 import tomllib
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -20,23 +22,38 @@ pytestmark = pytest.mark.ui
 
 
 @pytest.fixture
-def panel(place, tmp_path):
-    """The running server, its port. The entry point of pyproject.toml is there as `pip install` would put it."""
-    facts = tmp_path / "installed" / "backup_ops-0.dist-info"
-    facts.mkdir(parents=True)
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: backup-ops\nVersion: 0\n")
-    plugins = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["panel.io.rest"]
-    (facts / "entry_points.txt").write_text(
-        "\n".join(["[panel.io.rest]", *(f"{name} = {value}" for name, value in plugins.items())])
-    )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    panel_here = shutil.which("panel", path=str(Path(sys.executable).parent)) or "panel"
-    command = [panel_here, "serve", str(ROOT / "dashboards" / "ops.py"), "--port", str(port)]
-    server = Server(command, "Bokeh app running", place.home, facts.parent)
-    yield server, port
-    server.stop()
+def panel_with(place, tmp_path):
+    """Starts the server with further options; gives it and its port.
+
+    The entry point of pyproject.toml is there as `pip install` would put it, unless nothing is to be `installed`.
+    """
+    servers = []
+
+    def start(*options: str, installed: bool = True) -> tuple[Server, int]:
+        facts = tmp_path / "installed" / "backup_ops-0.dist-info"
+        facts.mkdir(parents=True)
+        if installed:
+            (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: backup-ops\nVersion: 0\n")
+            plugins = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["panel.io.rest"]
+            (facts / "entry_points.txt").write_text(
+                "\n".join(["[panel.io.rest]", *(f"{name} = {value}" for name, value in plugins.items())])
+            )
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        panel_here = shutil.which("panel", path=str(Path(sys.executable).parent)) or "panel"
+        command = [panel_here, "serve", str(ROOT / "dashboards" / "ops.py"), "--port", str(port), *options]
+        servers.append(Server(command, "Bokeh app running", place.home, facts.parent))
+        return servers[-1], port
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def panel(panel_with):
+    return panel_with()
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
@@ -71,6 +88,40 @@ def test_the_link_works_as_the_first_thing_that_is_asked(place, panel, open_brow
     expect(page.get_by_label("Run photos")).to_be_enabled()
     assert "token" not in page.url
     assert Rights(home).token() != token, "the token was not used up"
+
+
+def test_a_chosen_session_as_the_first_thing_that_is_asked_gives_no_right(place, panel, open_browser):
+    _, port = panel
+    place.write_jobs()
+    home = Home(place.home)
+    home.open()
+    rights = Rights(home)
+    url = f"http://localhost:{port}/ops"
+    victim = open_browser()
+    victim.add_cookies([{"name": rights.cookie_name, "value": rights.grant(), "url": url}])
+    pages = [victim.new_page(), open_browser().new_page()]
+    for page in pages:
+        assert page.goto(f"{url}?bokeh-session-id=attackerchosen0123456789").status == 403
+    pages[0].goto(url)
+    expect(pages[0].get_by_label("Run photos")).to_be_enabled()
+
+
+def test_the_first_host_that_is_named_is_not_believed(place, panel_with):
+    server, port = panel_with(installed=False)
+    place.write_jobs()
+    asked = urllib.request.Request(f"http://127.0.0.1:{port}/ops", headers={"Host": "backup.evil.example:1"})
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(asked, timeout=30)
+    assert server.wait_for(r"http://\S+\?token=\S+").startswith(f"http://localhost:{port}/ops?token=")
+
+
+def test_the_link_works_below_a_prefix(place, panel_with, open_browser):
+    server, port = panel_with("--prefix", "/backup")
+    place.write_jobs()
+    page = open_browser().new_page()
+    page.goto(server.wait_for(r"http://\S+\?token=\S+"))  # also the first thing that is asked
+    expect(page).to_have_url(f"http://localhost:{port}/backup/ops")
+    expect(page.get_by_label("Run photos")).to_be_enabled()
 
 
 def test_a_home_that_cannot_be_used_is_said_on_the_page(place, panel, open_browser):

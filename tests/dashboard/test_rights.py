@@ -85,6 +85,7 @@ def test_without_the_key_every_browser_is_out(home):
     cookie = Rights(home).grant()
     (home.path / "operate.key").unlink()
     assert not Rights(home).holds(cookie)
+    assert not (home.path / "operate.key").exists(), "looking has made a key"
 
 
 @pytest.mark.parametrize(

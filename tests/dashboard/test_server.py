@@ -16,7 +16,9 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from backup_ops.dashboard import serve as serve_here
+from backup_ops.dashboard.rights import Rights
 from backup_ops.errors import UsageError
+from backup_ops.home import Home
 
 
 def ask(url: str, **headers: str) -> tuple[int, str]:
@@ -58,6 +60,29 @@ def test_foreign_hosts_and_foreign_origins_are_refused(place, serve):
     assert in_a_thread(speak(url, url.rstrip("/"))) == 101
     assert in_a_thread(speak(url, "http://backup.evil.example")) == 403
     assert ask(url + "?token=guessed")[0] == 403
+
+
+def test_no_request_chooses_its_session(place, serve):
+    place.write_jobs()
+    url = serve(place.home).url
+    assert ask(url + "?bokeh-session-id=chosen")[0] == 403
+    assert ask(url + "?bokeh-token=made.up")[0] == 403
+    assert ask(url, **{"Bokeh-Session-Id": "chosen"})[0] == 403
+    # Another page of this machine could read the script, and out of it the session of whoever has it open.
+    assert ask(url + "autoload.js?bokeh-autoload-element=x&bokeh-session-id=chosen")[0] == 403
+    assert ask(url + "autoload.js?bokeh-autoload-element=x")[0] == 403
+
+
+def test_a_refused_link_is_answered_with_the_present_one_once_a_minute(place, serve):
+    place.write_jobs()
+    server = serve(place.home)
+    used = server.link
+    home = Home(place.home)
+    assert Rights(home).spend(used.partition("token=")[2]), "as another server of this home would"
+    for _ in range(3):
+        assert ask(used)[0] == 403
+    fresh = server.wait_for(rf"http://\S+\?token={re.escape(Rights(home).token())}")
+    assert server.output.count(fresh) == 1
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::"])
@@ -126,6 +151,55 @@ server.start()
 threading.Thread(target=count).start()
 server.io_loop.start()
 """
+
+
+_REJOIN = """
+import asyncio, gc, json, sys, threading
+from bokeh.client import ClientSession
+from bokeh.util.token import generate_jwt_token
+from backup_ops import open
+from backup_ops.dashboard import page, server as serving
+from backup_ops.dashboard.grid import JobGrid
+
+ops = open(sys.argv[1])
+server = serving.make(ops, "127.0.0.1", 0)
+rights = page.house_of(ops).rights
+cookies = {rights.cookie_name: rights.grant()}
+
+def rejoin():
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    found = []
+    for arguments, headers in (({}, {}), ({"bokeh-session-id": ["x"]}, {}), ({}, {"Bokeh-Session-Id": "x"})):
+        token = generate_jwt_token(f"session{len(found)}", extra_payload={
+            "cookies": cookies, "headers": headers, "arguments": arguments,
+        })
+        seen = {id(thing) for thing in gc.get_objects() if isinstance(thing, JobGrid)}
+        url = serving.url_of(server, "127.0.0.1").replace("http", "ws") + "ws"
+        session = type("Page", (ClientSession,), {"token": token})(session_id=f"session{len(found)}", websocket_url=url)
+        session.pull()
+        (grid,) = [thing for thing in gc.get_objects() if isinstance(thing, JobGrid) and id(thing) not in seen]
+        found.append(grid._operate()["allowed"])
+        session.close()
+    print(json.dumps(found), flush=True)
+
+def work():
+    try:
+        rejoin()
+    finally:
+        server.io_loop.add_callback(server.io_loop.stop)
+
+server.start()
+threading.Thread(target=work).start()
+server.io_loop.start()
+"""
+
+
+def test_a_page_in_a_chosen_session_has_no_right_after_a_restart_either(place):
+    place.write_jobs()
+    command = [sys.executable, "-c", _REJOIN, str(place.home)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1:] == ["[true, false, false]"], ended.stderr
 
 
 def test_pages_that_are_gone_leave_nothing_behind(place):

@@ -6,16 +6,16 @@ import {act, state} from "./store.js"
 function why(card) {
   if (state.connection !== "live") return "Not connected: the server has to answer first."
   if (!state.operate.allowed) return state.operate.reason
-  if (!card.is_configured) return "jobs.yaml has to be corrected first."
+  if (!card.is_configured) return state.problems.length ? "jobs.yaml has to be corrected first." : "The home has to be back first."
   return null
 }
 
 export function ActButton({card, small = false}) {
   const isLive = card.state === "running" || card.state === "queued"
   const type = isLive ? "cancel" : "run"
-  const reason = isLive && !card.is_configured && state.operate.allowed && state.connection === "live" ? null : why(card)
+  const reason = isLive && state.problems.length && state.operate.allowed && state.connection === "live" ? null : why(card)
   const working = state.busy.get(card.job)
-  const word = isLive ? "Cancel" : card.attention && card.kind !== "none" && card.kind !== "warning" ? "Retry now" : "Run now"
+  const word = isLive ? "Cancel" : card.attention && !["none", "unknown"].includes(card.kind) && card.kind !== "warning" ? "Retry now" : "Run now"
   const icon = isLive ? "stop" : word === "Retry now" ? "retry" : "play"
   const label = `${isLive ? "Cancel" : "Run"} ${card.job}`
   const busyWord = working?.type === "cancel" ? "Cancelling" : "Starting"
@@ -25,6 +25,6 @@ export function ActButton({card, small = false}) {
     type: "button", "aria-label": label, "aria-busy": !!working, disabled: refused || !!working, "data-act": type,
     title: reason || (working ? `${busyWord} …` : label),
     className: small ? "btn q sm ic act1" : `btn sm${!isLive && card.attention && card.kind !== "warning" ? " p" : ""}`,
-    onClick: (event) => { event.stopPropagation(); act(type, card.job) },
+    onClick: (event) => { event.stopPropagation(); act(type, card) },
   }, working ? h("span", {className: "spin", "aria-hidden": true}) : h(Icon, {name: icon}), small ? null : working ? busyWord : word)
 }

@@ -10,6 +10,7 @@ import {When} from "./time.js"
 import {bytes, count, duration, left, safety, share, speed} from "./words.js"
 
 const where = (card) => [card.engine, card.repository].filter(Boolean).join(" → ")
+const never = (card) => (card.is_known ? "never" : "not known")
 const toggle = (card, isOpen) => go("jobs", isOpen ? null : card.job)
 
 export function progressWords(card, known = true) {
@@ -48,10 +49,10 @@ function Facts({card}) {
   if (card.state === "running" || card.state === "queued") return h("dl", null,
     h(Fact, {name: card.state === "queued" ? "Queued" : "Started"}, h(When, {at: card.state === "queued" ? card.queued_at : card.started_at})),
     card.usual_duration_s ? h(Fact, {name: "Usually"}, duration(card.usual_duration_s)) : null,
-    h(Fact, {name: "Last good"}, h(When, {at: card.last_good_at})))
+    h(Fact, {name: "Last good"}, h(When, {at: card.last_good_at, never: never(card)})))
   const word = STATUS[card.kind].word
   return h("dl", null,
-    h(Fact, {name: "Last good"}, h(When, {at: card.last_good_at})),
+    h(Fact, {name: "Last good"}, h(When, {at: card.last_good_at, never: never(card)})),
     card.finished_at == null || card.kind === "warning" ? null : h(Fact, {name: word}, h(When, {at: card.finished_at})),
     card.files_total == null ? null : h(Fact, {name: "Files"}, count(card.files_total)),
     card.schedule_text ? h(Fact, {name: "Schedule"}, card.schedule_text) : null)
@@ -95,13 +96,13 @@ export function SmallCard({card}) {
       h(ActButton, {card, small: true})),
     isLive ? h("div", {className: "b"}, h(ProgressBar, {fraction: fraction ?? null, label: card.job, known: state.connection === "live"}))
       : h("div", {className: "b"},
-        h("span", {className: "sz"}, card.sizes.length ? bytes(card.sizes[card.sizes.length - 1]) : "no copy"),
+        h("span", {className: "sz"}, card.sizes.length ? bytes(card.sizes[card.sizes.length - 1]) : card.is_known ? "no copy" : "not known"),
         h(Spark, {sizes: card.sizes, width: 96}),
         h("span", {className: "dl"}, change)),
     told && !told.ok ? h("div", {className: "c one"}, h("span", {className: "fail cut", title: told.text, role: "alert"}, told.text))
       : isLive ? h("div", {className: "c one"}, h("span", {className: "cut"}, percent == null ? parts.join(" · ") : `${percent} % · ${parts.join(" · ")}`))
       : h("div", {className: "c"},
-        h("span", null, h(When, {at: card.last_good_at})),
+        h("span", null, h(When, {at: card.last_good_at, never: never(card)})),
         h("span", null, card.duration_s == null ? "" : `took ${duration(card.duration_s)}`),
         h("span", null, card.files_total == null ? "" : `${count(card.files_total)} files`)))
 }

@@ -12,7 +12,7 @@ const Fact = ({name, children}) => h("div", null, h("dt", null, name), h("dd", n
 export function LongFacts({card}) {
   const size = card.sizes.length ? card.sizes[card.sizes.length - 1] : null
   return h("dl", null,
-    h(Fact, {name: "Last good"}, h(When, {at: card.last_good_at})),
+    h(Fact, {name: "Last good"}, h(When, {at: card.last_good_at, never: card.is_known ? "never" : "not known"})),
     card.started_at == null ? null : h(Fact, {name: "Last run"}, h(When, {at: card.started_at})),
     h(Fact, {name: "Schedule"}, card.schedule_text || "by hand"),
     size == null ? null : h(Fact, {name: "Size"}, bytes(size)),

@@ -52,6 +52,7 @@ export const STATUS = {
   lost: {icon: "lost", tone: "lost", word: "Lost"},
   missed: {icon: "miss", tone: "miss", word: "Overdue"},
   none: {icon: "queue", tone: "queue", word: "Never run"},
+  unknown: {icon: "queue", tone: "queue", word: "Not known"},
   warning: {icon: "warn", tone: "warn", word: "Warning"},
   running: {icon: "run", tone: "run", word: "Running"},
   queued: {icon: "queue", tone: "queue", word: "Queued"},

@@ -2,7 +2,7 @@
 import {h, useEffect, useState} from "./react.js"
 import {LargeCard, SmallCard} from "./cards.js"
 import {FirstRun} from "./first.js"
-import {Icon, KINDS} from "./icons.js"
+import {Icon} from "./icons.js"
 import {go} from "./route.js"
 import {Rows} from "./rows.js"
 import {ask, change, useStore} from "./store.js"
@@ -20,10 +20,9 @@ function columns() {
   return {large: 2, small: width <= 1240 ? 3 : 4}
 }
 
-const rank = (card) => KINDS.indexOf(card.kind)
-
 export function inOrder(cards, placed) {
   const isTop = (card) => placed.get(card.job)?.top
+  const rank = (card) => placed.get(card.job).rank
   const top = cards.filter(isTop).sort((a, b) => rank(a) - rank(b) || a.job.localeCompare(b.job))
   const rest = cards.filter((card) => !isTop(card)).sort((a, b) => a.job.localeCompare(b.job))
   return {top, rest}

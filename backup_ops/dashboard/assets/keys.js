@@ -39,7 +39,7 @@ export function listen() {
       "?": () => change({helpOpen: true}),
       j: () => step(1), k: () => step(-1),
       Enter: onCard ? () => go("jobs", card.dataset.open === "true" ? null : card.dataset.job) : null,
-      r: card ? () => { if (["running", "queued"].includes(card.dataset.outcome)) return; if (window.confirm(`Run ${card.dataset.job} now?`)) act("run", card.dataset.job) } : null,
+      r: card ? () => { if (["running", "queued"].includes(card.dataset.outcome)) return; if (window.confirm(`Run ${card.dataset.job} now?`)) act("run", {job: card.dataset.job}) } : null,
     }[event.key]
     if (does) { event.preventDefault(); does() }
   })

@@ -74,7 +74,8 @@ export function Rail() {
 }
 
 export function Banners() {
-  const {connection, lostAt, asOf, retryAt, home, operate, problems, news, failure} = useStore()
+  const {connection, lostAt, asOf, retryAt, home, operate, problems, doubt, news, failure} = useStore()
+  const lines = problems.filter((problem) => /^[^ ]+:\d+: /.test(problem)).length
   const seconds = (at) => (Date.now() - at) / 1000
   return h("div", {className: "banners"},
     h("div", {className: "unseen", role: "status", "aria-live": "polite"}, news),
@@ -86,9 +87,11 @@ export function Banners() {
       h("span", {className: "sp"}),
       h("span", {className: "small nowrap"}, retryAt && retryAt > Date.now() ? `Next try in ${Math.ceil((retryAt - Date.now()) / 1000)} s` : "Trying …"),
       h("button", {className: "btn sm", onClick: reconnect}, h(Icon, {name: "retry"}), "Try now")) : null),
+    doubt ? h("section", {className: "note fail", role: "alert", "aria-label": "What is not known"}, h(Icon, {name: "fail", size: ""}),
+      h("div", null, h("b", null, "The state of the jobs is not known. "), doubt)) : null,
     problems.length ? h("section", {className: "note fail problems", "aria-label": "Problems in jobs.yaml"}, h(Icon, {name: "fail", size: ""}),
       h("div", null,
-        h("b", null, `jobs.yaml cannot be used: ${problems.length === 1 ? "one line needs" : `${problems.length} lines need`} correcting.`),
+        h("b", null, lines ? `jobs.yaml cannot be used: ${lines === 1 ? "one line needs" : `${lines} lines need`} correcting.` : "jobs.yaml cannot be used."),
         h("ul", null, problems.map((problem, index) => h("li", {key: index, className: "mono"}, problem))),
         h("p", null, `No job starts until it is corrected; runs under way go on. ${state.cards.size ? "The cards below show the jobs as they were last known." : ""}`))) : null,
     operate.allowed || !home ? null : h("div", {className: "note looking"}, h(Icon, {name: "lock", size: ""}), h("div", null, operate.reason)))

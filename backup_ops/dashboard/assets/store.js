@@ -1,15 +1,16 @@
 // What this page knows. One place; components read it, messages from the server and the user's hands change it.
 import {useEffect, useState} from "./react.js"
+import {KINDS} from "./icons.js"
 
-export const DWELL_MS = 10000 // a card changes its section at most this often
+export const DWELL_MS = 10000 // a card changes its section, or its rank there, at most this often
 
 export const state = {
   connection: "connecting", // connecting | live | offline
   asOf: null, lostAt: null, retryAt: null, skew: 0, // skew: the server's clock minus ours, ms
   home: null, // {name, host, zone, offset, slots, jobs, repositories}
   operate: {allowed: false, reason: "Connecting."},
-  cards: new Map(), placed: new Map(), // placed: job -> {top, at}
-  verdict: null, figures: [], problems: [],
+  cards: new Map(), placed: new Map(), // placed: job -> {top, rank, at}
+  verdict: null, figures: [], problems: [], doubt: "",
   busy: new Map(), told: new Map(), // job -> since when its button works, job -> what the server said
   filter: {text: "", kind: null},
   details: new Map(), errors: null, runs: null, run: null,
@@ -50,12 +51,12 @@ const sinceBy = (map, key, value) => {
 
 const ACTIONS = new Set(["run", "cancel"])
 
-export function act(type, job) {
+export function act(type, {job, run_id}) {
   if (!ACTIONS.has(type) || state.busy.has(job) || !state.operate.allowed || state.connection !== "live") return
   // The map changes before this returns: a second click of a double click finds it there.
   state.busy = sinceBy(state.busy, job, {type, at: Date.now()})
   change({told: sinceBy(state.told, job)})
-  send({type, job})
+  send(type === "cancel" ? {type, job, run_id} : {type, job})
   setTimeout(() => release(job), 15000) // an answer that never comes must not lock the button for good
 }
 
@@ -76,9 +77,10 @@ function place(cards, placed) {
   for (const card of cards.values()) {
     const before = placed.get(card.job)
     const top = card.attention || card.state === "running" || card.state === "queued"
-    if (!before) next.set(card.job, {top, at: 0})
-    else if (before.top === top || at - before.at < DWELL_MS || isTouched(card.job)) next.set(card.job, before)
-    else next.set(card.job, {top, at})
+    const rank = top ? KINDS.indexOf(card.kind) : 0 // those that are fine stand by name
+    if (!before) next.set(card.job, {top, rank, at: 0})
+    else if ((before.top === top && before.rank === rank) || at - before.at < DWELL_MS || isTouched(card.job)) next.set(card.job, before)
+    else next.set(card.job, {top, rank, at})
   }
   return next
 }
@@ -90,7 +92,7 @@ const isTouched = (job) => {
 
 export function settle() {
   const placed = place(state.cards, state.placed)
-  if ([...placed].some(([job, {top}]) => state.placed.get(job)?.top !== top)) change({placed})
+  if ([...placed].some(([job, place_]) => state.placed.get(job) !== place_)) change({placed})
 }
 
 const BAD = new Set(["failed", "interrupted", "lost", "missed"])
@@ -101,7 +103,7 @@ const HEARD = {
     const cards = new Map(message.cards.map((card) => [card.job, read(card)]))
     change({
       ...common(message), home: message.home, operate: message.operate, problems: message.problems, cards,
-      placed: place(cards, state.placed), busy: new Map(), verdict: message.verdict, figures: message.figures,
+      placed: place(cards, state.placed), busy: new Map(), verdict: message.verdict, figures: message.figures, doubt: message.doubt,
     })
   },
   patch(message) {
@@ -115,13 +117,14 @@ const HEARD = {
     const update = {...common(message), cards, busy, placed: place(cards, state.placed)}
     const worse = message.cards.filter((card) => BAD.has(card.kind) && !BAD.has(state.cards.get(card.job)?.kind))
     if (worse.length) update.news = worse.map((card) => `${card.job}: ${card.what}`).join(" ") // said once to who cannot see
-    for (const name of ["verdict", "figures", "problems", "home"]) if (message[name]) update[name] = message[name]
+    for (const name of ["verdict", "figures", "doubt", "problems", "home"]) if (name in message) update[name] = message[name]
     change(update)
     const open = state.route.page === "jobs" && state.route.name
     const changed = message.cards.find((card) => card.job === open)
     if (changed && state.details.get(open)?.revisionOf !== outcomeOf(changed)) ask({type: "details", job: open})
   },
-  beat: (message) => change({...common(message), ...(message.verdict ? {verdict: message.verdict, figures: message.figures} : {})}),
+  beat: (message) => change({...common(message), ...(message.verdict ? {verdict: message.verdict, figures: message.figures, doubt: message.doubt} : {})}),
+  operate: (message) => change({operate: message.operate}),
   told(message) {
     change({told: sinceBy(state.told, message.job, message), ...(message.ok ? {} : {busy: sinceBy(state.busy, message.job)})})
     if (!message.ok) setTimeout(() => state.told.get(message.job) === message && change({told: sinceBy(state.told, message.job)}), TOLD_MS)

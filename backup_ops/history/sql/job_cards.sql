@@ -12,6 +12,8 @@ last AS (
 past AS (
     SELECT
         job_uid,
+        -- A run that was skipped or stopped by a person says nothing about whether the job works.
+        arg_max(outcome, moment) FILTER (outcome NOT IN ('skipped', 'cancelled')) AS last_outcome,
         max(moment) FILTER (outcome IN ('succeeded', 'warning')) AS last_good_at,
         list_median(arg_max(duration_s, moment, 20) FILTER (outcome IN ('succeeded', 'warning'))) AS usual_duration_s,
         list_reverse(arg_max(bytes_total, moment, 30) FILTER (outcome IN ('succeeded', 'warning'))) AS sizes
@@ -49,6 +51,7 @@ SELECT
     l.bytes_added,
     l.errors_total,
     p.last_good_at,
+    p.last_outcome,
     p.usual_duration_s,
     coalesce(p.sizes, []::BIGINT[]) AS sizes,
     coalesce(w.errors_unresolved, 0) AS errors_unresolved,
