@@ -33,8 +33,11 @@ class AlreadySubmitted(Exception):
 
 
 def new_run_id(at: datetime) -> str:
-    """`20261124T095501-3f9a2c`: UTC second and chance; sorts by time, is also the snapshot's id."""
-    return f"{at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    """`20261124T095501-3f9a2c`: the UTC second, its 4096ths, and chance. It is also the snapshot's id.
+
+    Ids sort by time within a second too: the newest snapshot is what the next run compares with.
+    """
+    return f"{at:%Y%m%dT%H%M%S}-{at.microsecond * 4096 // 1_000_000:03x}{secrets.randbits(12):03x}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,8 +111,11 @@ def test_repository_has_one_lock_however_it_is_written(tmp_path):
     assert (
         repository_key(f"{tmp_path}/real") == repository_key(f"{tmp_path}/real/") == repository_key(f"{tmp_path}/link")
     )
+    assert repository_key(f"local:{tmp_path}/real") == repository_key(f"{tmp_path}/real")
     assert repository_key("sftp:nas:/a") != repository_key("sftp:nas:/b")
 
 
-def test_ids_sort_by_second():
-    assert new_run_id(NOW) < new_run_id(NOW + timedelta(seconds=1))
+def test_ids_sort_by_time_within_a_second_too():
+    moments = [NOW + timedelta(milliseconds=5 * step) for step in range(400)]
+    ids = [new_run_id(moment) for moment in moments]
+    assert ids == sorted(ids)
