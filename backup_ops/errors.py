@@ -77,7 +77,7 @@ class UnknownJob(UsageError):
         names = sorted(known)
         hint = did_you_mean(name, names)
         if not hint:
-            hint = f"Jobs: {', '.join(names)}." if names else "jobs.yaml holds no job yet: run `backup-ops init`."
+            hint = f"Jobs: {', '.join(names)}." if names else "jobs.yaml holds no job yet: write one into it."
         super().__init__(f"no job is named '{name}'.", hint=hint)
 
 

@@ -18,7 +18,12 @@ class Home:
     """Paths of one home. Making the object touches nothing; `open` checks it, `make` creates it."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(os.path.abspath(os.path.expanduser(path)))
+        try:
+            self.path = Path(os.path.abspath(os.path.expanduser(path)))
+        except FileNotFoundError:
+            raise HomeError(
+                f"home {os.fspath(path)} is below the working directory, and that is gone.", hint="Change to another."
+            ) from None
         self.jobs_yaml = self.path / "jobs.yaml"
         self.queue = self.path / "queue"
         self.journal = self.path / "journal"

@@ -265,7 +265,7 @@ class Repository(Setting):
 class Job(Setting):
     name = param.String(default="", doc="The name it is called by.")
     job_uid = param.String(default="", doc="What its history hangs on, so that it outlives a rename; absent: the name.")
-    source = param.List(default=[], item_type=str, doc="Folders or files to back up, full paths.")
+    source = param.List(default=[], item_type=str, doc="Folders to back up, full paths.")
     repository = param.String(default=None, allow_None=True, doc="Name of the repository its snapshots go to.")
     engine = param.Selector[str](
         objects=[*REPOSITORY_ENGINES, "command", "heartbeat"], default="rclone", doc="What moves the bytes."
@@ -273,7 +273,8 @@ class Job(Setting):
     exclude = param.List(
         default=[],
         item_type=str,
-        doc="What is left out: `*.tmp` or `cache` at any depth, `/build` or `var/*.log` from the top of the source.",
+        doc="What is left out: `*.tmp` or `cache` at any depth, `/build` or `var/*.log` from the top of the source, "
+        "`cache/` only as a folder; `**` crosses folders, `[a-z]` is a set. Nothing is taken back in with `!`.",
     )
     schedule = param.ClassSelector(class_=Schedule, default=None, doc="When it runs; absent: by hand.")
     retention = param.ClassSelector(

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shlex import quote
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -308,7 +309,7 @@ class Ops:
         """The snapshot meant by an id, a unique beginning of one, `latest`, or a time. Raises UnknownSnapshot."""
         found = self.snapshots(job)
         if not found:
-            raise UnknownSnapshot(f"job '{job}' has no snapshot yet.", hint=f"Run it: backup-ops run {job}")
+            raise UnknownSnapshot(f"job '{job}' has no snapshot yet.", hint=f"Run it: backup-ops run {quote(job)}")
         if wanted == "latest":
             return found[0]
         matching = [snapshot for snapshot in found if snapshot.snapshot_id.startswith(wanted)]
@@ -321,10 +322,10 @@ class Ops:
                 return before[0]
             raise UnknownSnapshot(
                 f"job '{job}' has no snapshot from {wanted} or before; the oldest is {found[-1].snapshot_id}.",
-                hint=f"`backup-ops snapshots {job}` lists them.",
+                hint=f"`backup-ops snapshots {quote(job)}` lists them.",
             )
         some = f"{len(matching)} snapshots of job '{job}' begin with" if matching else f"job '{job}' has no snapshot"
-        raise UnknownSnapshot(f"{some} '{wanted}'.", hint=f"`backup-ops snapshots {job}` lists them.")
+        raise UnknownSnapshot(f"{some} '{wanted}'.", hint=f"`backup-ops snapshots {quote(job)}` lists them.")
 
     def _engine_of(self, name: str) -> tuple[Job, Repository, Engine]:
         job = self.manager.job(name)

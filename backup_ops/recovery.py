@@ -50,4 +50,4 @@ def _ask(request: Request) -> dict[str, Any] | None:
         "files_total": snapshot.files,
         "bytes_total": snapshot.bytes,
         "bytes_added": snapshot.bytes_added,
-    }
+    } | ({} if snapshot.is_complete else {"outcome": "warning", "reason": "recovered; some files were left out of it"})

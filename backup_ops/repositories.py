@@ -9,11 +9,13 @@ import os
 from pathlib import Path
 
 from backup_ops.home import Home
+from backup_ops.job import local_folder
 
 
 def repository_key(url: str) -> str:
-    """A name for files about the repository: one for `/mnt/a`, `/mnt/a/` and a link to it."""
-    place = os.path.realpath(url) if url.startswith("/") else url.rstrip("/")
+    """A name for files about the repository: one for `/mnt/a`, `/mnt/a/`, `local:/mnt/a` and a link to it."""
+    folder = local_folder(url)
+    place = url.rstrip("/") if folder is None else os.path.realpath(folder)
     return hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
 
 

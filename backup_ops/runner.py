@@ -139,7 +139,8 @@ class Execution:
         with RunLog(self._home.logs / f"{self._request.run_id}{SUFFIX}") as self._log:
             self._say(f"run {self._request.run_id} of job {self._request.job_name} started")
             columns = self._outcome_of_engine()
-            self._say(f"run {columns['outcome']}: {columns.get('reason') or 'nothing to add'}")
+            reason = columns.get("reason")
+            self._say(f"run {columns['outcome']}{f': {reason}' if reason else ''}")
         self._is_over.set()
         self._tell_lost_lines()
         error_id = self._errors[0] if self._errors else None

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from backup_ops import lock, outcome
@@ -197,7 +198,7 @@ def _interruption(request: Request) -> Failure:
         "interrupted",
         f"run {request.run_id} of job '{request.job_name}' was interrupted: its process ended without a word "
         "(killed, out of memory, or the machine stopped).",
-        f"Run it again: backup-ops run '{request.job_name}'. Nothing half-written is used.",
+        f"Run it again: backup-ops run {quote(request.job_name)}. Nothing half-written is used.",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -27,8 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
     from backup_ops.cli.shell import Shell
+    from backup_ops.errors import HomeError
 
-    shell = Shell(arguments.home, as_json=arguments.json, is_quiet=arguments.quiet, is_verbose=arguments.verbose)
+    try:
+        shell = Shell(arguments.home, as_json=arguments.json, is_quiet=arguments.quiet, is_verbose=arguments.verbose)
+    except HomeError as error:
+        print(f"backup-ops: {error}", file=sys.stderr)
+        return error.exit_code
     code = 130
     try:
         code = _perform(shell, arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from argparse import Namespace
+from shlex import quote
 
 from backup_ops import jobfile
 from backup_ops.cli.cells import counted, short_path
@@ -15,7 +16,11 @@ from backup_ops.errors import ConfigInvalid, Problem, UsageError
 def init(shell: Shell, arguments: Namespace) -> int:
     path = shell.home.jobs_yaml
     if os.path.lexists(path):
-        raise UsageError(f"{path} is there already; it was left as it is.", hint="Check it: backup-ops validate")
+        chosen = shell.home_chosen_by
+        raise UsageError(
+            f"{path} is there already; it was left as it is.",
+            hint=f"Check it: backup-ops validate. The home is chosen by {chosen}; name another with --home.",
+        )
     source = _folder(arguments.source, "--source", must_exist=True)
     repository = _folder(arguments.repository, "--repository", must_exist=False)
     text = _first_file(source, repository, str(shell.home.path))
@@ -65,7 +70,7 @@ def _first_file(source: str | None, repository: str | None, home: str) -> str:
 def _advice(shell: Shell, source: str | None, repository: str | None) -> list[str]:
     jobs = jobfile.load(shell.home.jobs_yaml).jobs
     said = [
-        f"It holds {counted(len(jobs), 'job')}: {', '.join(jobs)}. Try: backup-ops run {next(iter(jobs))}"
+        f"It holds {counted(len(jobs), 'job')}: {', '.join(jobs)}. Try: backup-ops run {quote(next(iter(jobs)))}"
         if jobs
         else "Its jobs are comments until you name a source and a repository in it; then: backup-ops validate"
     ]
@@ -94,7 +99,21 @@ def validate(shell: Shell, _: Namespace) -> int:
     shell.say(f"{counted(len(file.jobs), 'job')}, {repositories}: no problems.")
     for notice in file.notices:
         shell.notice(str(notice))
+    for job in file.jobs.values():
+        for source in job.source:
+            if not os.path.isdir(source):
+                shell.notice(f"jobs.yaml:{job.line}: job '{job.name}': source {source} is not there now, or no folder.")
     return 0
+
+
+def say_what_is_not_acted_on(shell: Shell) -> None:
+    """So that nobody takes a schedule that is written down for one that is kept."""
+    notices = shell.ops.manager.jobfile().notices
+    if notices:
+        shell.notice(
+            f"{counted(len(notices), 'setting')} of jobs.yaml {'is' if len(notices) == 1 else 'are'} "
+            "not acted on by this version: `backup-ops validate` names them."
+        )
 
 
 def _as_row(kind: str, problem: Problem) -> dict[str, object]:
@@ -109,6 +128,7 @@ def _as_row(kind: str, problem: Problem) -> dict[str, object]:
 
 def jobs(shell: Shell, _: Namespace) -> int:
     file = shell.ops.manager.jobfile()
+    say_what_is_not_acted_on(shell)
     if shell.as_json:
         shell.say_rows(
             {

@@ -5,22 +5,21 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from backup_ops import verdict
 from backup_ops.cli.cells import aware, counted, printable, sentence, when
 from backup_ops.cli.shell import Shell
-from backup_ops.errors import UsageError
+from backup_ops.errors import BackupError, UnknownJob, UsageError
 from backup_ops.event import format_at
 from backup_ops.quantity import format_bytes, format_duration
 
 TERMINAL_ROWS = 50
 """The newest rows stand at the top: more than a screen or two of them would scroll out of sight."""
 
-_ID_TIME = re.compile(r"0([0-9a-f]{7})-([0-9a-f]{4})")
-_A_MOMENT = timedelta(milliseconds=10)
+_BEGINNING = re.compile(r"[0-9a-f-]{1,36}")
 
 
 def runs(shell: Shell, arguments: Namespace) -> int:
@@ -145,8 +144,23 @@ def _rows(
     shell.ops.manager.settle()
     is_short = limit is None and shell.stdout_is_terminal and not shell.as_json
     rows = shell.ops.manager.history.rows(question, **filters, limit=TERMINAL_ROWS + 1 if is_short else limit)
+    if not rows and filters.get("job"):
+        _check_job(shell, filters["job"])
     is_cut = is_short and len(rows) > TERMINAL_ROWS
     return rows[:TERMINAL_ROWS] if is_cut else rows, is_cut
+
+
+def _check_job(shell: Shell, name: str) -> None:
+    """A name that neither jobs.yaml nor the past knows is a slip; one that only has no such rows is an answer."""
+    history = shell.ops.manager.history
+    if any(history.rows(question, job=name, limit=1) for question in ("runs", "errors")):
+        return
+    try:
+        known = shell.ops.jobs
+    except BackupError:
+        return  # jobs.yaml cannot be read: nobody knows
+    if name not in known:
+        raise UnknownJob(name, known)
 
 
 def _say_cut(shell: Shell, is_cut: bool) -> None:
@@ -170,12 +184,10 @@ def _full_error_id(shell: Shell, given: str) -> str:
     history = shell.ops.manager.history
     if history.rows("errors", error_id=given):
         return given
-    found = []
-    begins_with_time = _ID_TIME.match(given)
-    if begins_with_time is not None:  # a UUIDv7 begins with the millisecond of the error
-        at = datetime.fromtimestamp(int(begins_with_time[1] + begins_with_time[2], 16) / 1000, UTC)
-        near = history.rows("errors", since=at - _A_MOMENT, until=at + _A_MOMENT)
-        found = [str(row["error_id"]) for row in near if row["error_id"].startswith(given)]
+    found: list[str] = []
+    if _BEGINNING.fullmatch(given):
+        _, rows = history.sql_rows(f"SELECT error_id FROM errors WHERE starts_with(error_id, '{given}')")
+        found = [str(row[0]) for row in rows]
     if len(found) == 1:
         return found[0]
     said = f"{len(found)} errors have ids that begin with" if found else "no error has the id"

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from backup_ops.bar import Bars
 from backup_ops.cli import sentences
 from backup_ops.cli.cells import printable
+from backup_ops.cli.configure import say_what_is_not_acted_on
 from backup_ops.cli.shell import Shell, StdoutGone
 from backup_ops.cli.signals import Signals
 from backup_ops.errors import BackupError
@@ -27,6 +28,7 @@ def run(shell: Shell, arguments: Namespace) -> int:
     names = list(dict.fromkeys(arguments.jobs))
     for name in names:  # all of them before the first is queued: a wrong word on the line starts nothing
         shell.ops.manager.check(name)
+    say_what_is_not_acted_on(shell)
     if arguments.dry_run:
         return _preview(shell, names)
     with Signals() as signals:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
-from backup_ops.home import Home
+from backup_ops.home import HOME_VARIABLE, Home
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +36,8 @@ class Shell:
         self, home: str | None = None, *, as_json: bool = False, is_quiet: bool = False, is_verbose: bool = False
     ) -> None:
         self.home = Home.locate(home)
+        is_by_variable = home is None and bool(os.environ.get(HOME_VARIABLE))
+        self.home_chosen_by = f"${HOME_VARIABLE}" if is_by_variable else "--home" if home is not None else "default"
         self.as_json = as_json
         self.is_quiet = is_quiet
         self.is_verbose = is_verbose

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import asdict
+from shlex import quote
 
 from backup_ops.cli import sentences
 from backup_ops.cli.cells import mode, printable, when
@@ -28,7 +29,7 @@ def snapshots(shell: Shell, arguments: Namespace) -> int:
         )
         return 0
     if not found:
-        shell.notice(f"job '{arguments.job}' has no snapshot yet. Run it: backup-ops run {arguments.job}")
+        shell.notice(f"job '{arguments.job}' has no snapshot yet. Run it: backup-ops run {quote(arguments.job)}")
         return 0
     columns = [
         Column("SNAPSHOT"),

@@ -26,24 +26,26 @@ def status(shell: Shell, _: Namespace) -> int:
     requests = Queue(shell.home).requests()
     running = [request for request in requests if starter.is_running(shell.home, request.run_id)]
     queued = [request for request in requests if request not in running]
-    said = verdict.verdict(cards, now)
+    history_problem = manager.history_problem
+    said = verdict.verdict(cards, now, history_problem)
+    is_known = bool(cards) or not problems
     if shell.as_json:
         shell.say_object(
             {
                 "home": str(shell.home.path),
                 "at": now,
-                "tone": said.tone,
-                "verdict": said.headline,
-                "detail": said.detail_text,
-                "jobs_total": said.jobs,
-                "jobs_protected": said.protected,
-                "problems": [str(problem) for problem in problems],
+                "tone": said.tone if is_known else None,
+                "verdict": said.headline if is_known else None,
+                "detail": said.detail_text if is_known else None,
+                "jobs_total": said.jobs if is_known else None,
+                "jobs_protected": said.protected if is_known and history_problem is None else None,
+                "problems": [str(problem) for problem in problems] + ([history_problem] if history_problem else []),
                 "running": [_running(shell, request) for request in running],
                 "queued": [_queued(shell, request) for request in queued],
                 "jobs": [card.as_dict() for card in cards],
             }
         )
-        return 2 if problems else 0
+        return 2 if problems or history_problem else 0
     if problems:
         shell.say(f"jobs.yaml cannot be used, so nothing new can start: {len(problems)} of its lines need you.")
         for problem in problems:
@@ -57,7 +59,7 @@ def status(shell: Shell, _: Namespace) -> int:
     if cards:
         shell.say()
         _print_jobs(shell, cards, now)
-    return 2 if problems else 0
+    return 2 if problems or history_problem else 0
 
 
 def _running(shell: Shell, request: Request) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from rich.cells import cell_len, chop_cells
@@ -48,6 +48,8 @@ class Row:
 def print_table(shell: Shell, columns: Sequence[Column], rows: Iterable[Row]) -> None:
     """The rows below a line of titles. Nothing is cut: what does not fit is folded, in the terminal's width."""
     console = shell.console
+    # Titles too: those of `sql` are whatever somebody typed.
+    columns = [replace(column, title=printable(column.title)) for column in columns]
     shown = [Row([printable(cell) for cell in row.cells], printable(row.note)) for row in rows]
     kept, widths = _fit(columns, shown, console.width)
     lines = [_line([columns[index].title for index in kept], columns, kept, widths, header=True)]

@@ -22,7 +22,7 @@ NOT_YET: dict[str, str] = {
     "repository.url (remote)": "Its jobs cannot be run: write the full path of a folder on this machine.",
     "repository.password": "Its jobs cannot be run: snapshots would be written unencrypted.",
     "settings.logs": "All logs are kept.",
-    "settings.restore_roots": "Restores from the dashboard go below `restores` in the home.",
+    "settings.restore_roots": "The dashboard restores nothing yet; the shell command restores anywhere.",
     "notify": "Nobody is told.",
 }
 

@@ -18,8 +18,8 @@ _HEAD = """\
 <!-- Made by `python -m backup_ops.jobfile.reference > docs/jobs-yaml.md`; a test compares. -->
 
 The file in the home that says what is backed up, and where to. `backup-ops init` writes a first one,
-`backup-ops validate` names everything that is wrong with it, each with its line. A JSON Schema for editors comes
-from `backup_ops.jobfile.json_schema()`.
+`backup-ops validate` names everything that is wrong with it, each with its line. A JSON Schema for editors
+is [jobs-yaml.schema.json](jobs-yaml.schema.json), made by `backup_ops.jobfile.json_schema()`.
 
 ```yaml
 version: 1

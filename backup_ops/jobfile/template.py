@@ -55,9 +55,15 @@ def template(
         lines += [
             "",
             "  # The history and this file: what a restore on a new machine starts from.",
+            "  # Left out is what is made anew, and the keys of the dashboard.",
             *(
                 _commented(repository is None, line)
-                for line in (f"  {own}:", f"    source: {_text(home)}", "    repository: backups")
+                for line in (
+                    f"  {own}:",
+                    f"    source: {_text(home)}",
+                    "    repository: backups",
+                    '    exclude: ["/history.duckdb*", "/operate.*", /locks/, /queue/, /runs/]',
+                )
             ),
         ]
     return "\n".join(lines) + "\n"

@@ -52,8 +52,14 @@ def test_runs_are_filtered(shell, past):
     assert len(shell.data("runs", "--limit", "3")) == 3
     assert len(shell.data("runs", "--since", "1h")) == 4
     assert shell.data("runs", "--since", (datetime.now(UTC) + timedelta(days=2)).date()) == []
-    none = shell("runs", "--job", "nobody")
+    none = shell("runs", "--job", "photos", "--outcome", "missed")
     assert (none.returncode, none.stdout, none.stderr) == (0, "", "no run matches.\n")
+
+
+def test_job_that_nobody_knows_is_a_slip_and_not_an_empty_answer(shell, past):
+    slip = shell("errors", "--job", "photo")
+    assert (slip.returncode, slip.stdout) == (2, "")
+    assert "no job is named 'photo'. Did you mean 'photos'?" in slip.stderr
 
 
 def test_errors_are_rows_of_the_table_newest_first(shell, past):
