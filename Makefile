@@ -45,8 +45,8 @@ tests: venv  ## the tests alone; PYTEST_ARGS="tests/test_x.py -k name" narrows
 bench: venv  ## prints tables, writes them to bench/results/, asserts nothing
 	@for script in bench/bench_*.py; do .venv/bin/python $$script || exit 1; done
 
-soak: venv packages  ## the same tests, longer: make soak SCALE=10 SEED=1
-	@scripts/soak "$${SCALE:-10}" "$(SEED)"
+soak: venv packages  ## the same tests, longer: make soak SCALE=10 SEED=1 PYTEST_ARGS=tests/test_kills.py
+	@PYTEST_ARGS="$(PYTEST_ARGS)" scripts/soak "$${SCALE:-10}" "$(SEED)"
 
 docs: venv  ## checks that README and docs agree with the program
 	@$(PYTEST) tests/test_docs.py

@@ -68,6 +68,17 @@ def place(tmp_path):
     end_processes_of(made.home)
 
 
+@pytest.fixture
+def ops(place):
+    """Five files, one job `photos`, and its Ops."""
+    import backup_ops as bo
+
+    place.fill()
+    place.write_jobs()
+    with bo.open(place.home) as opened:
+        yield opened
+
+
 def processes_of(home: Path) -> list[psutil.Process]:
     """Runners of this home and the tools below them."""
     found = []

@@ -20,14 +20,6 @@ from tests.conftest import wait_until
 from tests.test_runs import is_running, slow
 
 
-@pytest.fixture
-def ops(place):
-    place.fill()
-    place.write_jobs()
-    with bo.open(place.home) as opened:
-        yield opened
-
-
 def unstarted(ops, monkeypatch, job="photos", **settings):
     """A run in the queue for which no runner was started."""
     with monkeypatch.context() as patched:
@@ -318,3 +310,41 @@ def test_cancelled_in_the_queue_starts_no_process(place, ops, monkeypatch):
         handle.cancel()
         assert handle.wait(10).outcome == "cancelled"
     assert started == []
+
+
+def test_skip_after_a_failure_hides_it_from_no_card(place, ops):
+    ops.run("photos")
+    place.source.rename(place.folder / "gone")
+    assert ops.run("photos").outcome == "failed"
+    with lock.hold(ops.home.locks / "slot-0.lock"):
+        place.write_jobs(settings="{max_running: 1}")
+        assert ops.submit("photos", wait=False).state == "skipped"
+    card = ops.manager.cards()[0]
+    assert (card.state, card.last_outcome) == ("skipped", "failed")
+
+
+def test_history_that_fails_once_is_asked_again(ops, monkeypatch):
+    ops.manager.watch()
+    answers = ops.manager.history.rows
+    with monkeypatch.context() as patched:
+
+        def busy(*_, **__):
+            raise HomeBusy("somebody holds it.")
+
+        patched.setattr(ops.manager.history, "rows", busy)
+        ops.submit("photos").wait(30)
+        wait_until(lambda: ops.manager.history_problem, 10, "the problem")
+    assert ops.manager.history.rows == answers
+    wait_until(lambda: ops.manager._mirror.cards()[0].state == "succeeded", 10, "the card")
+    assert ops.manager.history_problem is None
+
+
+def test_job_renamed_while_it_runs_is_cancelled_by_its_new_name(place, ops):
+    place.write_jobs(slow(place).replace("repository: mirror", "repository: mirror, uid: one"))
+    handle = ops.submit("slow")
+    wait_until(lambda: is_running(handle), what="progress")
+    place.write_jobs(
+        slow(place).replace("repository: mirror", "repository: mirror, uid: one").replace("slow:", "renamed:")
+    )
+    assert ops.cancel("renamed") == [handle.run_id]
+    assert handle.wait(30).outcome == "cancelled"

@@ -10,7 +10,6 @@ import time
 import psutil
 import pytest
 
-import backup_ops as bo
 from backup_ops import starter
 from backup_ops.errors import UnknownJob, UnknownRun
 from backup_ops.journal import read_events
@@ -18,14 +17,6 @@ from backup_ops.queue import Queue
 from tests.conftest import SCALE, processes_of, wait_until
 
 SLOW = "limits: {bandwidth: 300K}"
-
-
-@pytest.fixture
-def ops(place):
-    place.fill()
-    place.write_jobs()
-    with bo.open(place.home) as opened:
-        yield opened
 
 
 def slow(place, name="slow", repository="mirror", size=600_000):

@@ -1,5 +1,6 @@
 import copy
 import json
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -87,3 +88,8 @@ def test_every_setting_is_described_for_the_editor():
     for name, below in [*properties(job), *properties(repository), *properties(SCHEMA["properties"]["settings"])]:
         if name not in ("logs", "env", "file", "command", "keyring", "rclone", "restic"):
             assert below.get("description"), name
+
+
+def test_published_schema_is_the_one_of_the_parameters():
+    published = Path(__file__).parents[2] / "docs" / "jobs-yaml.schema.json"
+    assert json.loads(published.read_text(encoding="utf-8")) == SCHEMA

@@ -33,7 +33,9 @@ def test_a_relative_path_is_written_whole(tmp_path, monkeypatch):
 
 def test_without_the_signs_in_front_the_comments_are_a_file_that_loads():
     lines = jobfile.template(home="/home/mads/.backup-ops").splitlines()
-    text = "\n".join(line.replace("  # ", "  ", 1) for line in lines if not line.startswith("  # The history"))
+    text = "\n".join(
+        line.replace("  # ", "  ", 1) for line in lines if not line.startswith(("  # The history", "  # Left out is"))
+    )
     file = jobfile.parse(text.encode())
     assert list(file.jobs) == ["photos", "backup-ops-home"]
     assert file.jobs["photos"].limits.timeout_s == 7200
