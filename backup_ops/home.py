@@ -33,7 +33,6 @@ class Home:
         self.runs = self.path / "runs"
         self.repositories = self.path / "repositories"
         self.locks = self.path / "locks"
-        self.restores = self.path / "restores"
         self.operate_token = self.path / "operate.token"
 
     def __repr__(self) -> str:
@@ -52,10 +51,6 @@ class Home:
 
             path = platformdirs.user_data_path("backup-ops")
         return cls(path)
-
-    @property
-    def exists(self) -> bool:
-        return self.path.is_dir()
 
     def identity(self) -> str:
         """A word that is this home's for life, also when it is moved; repositories remember whose they are by it."""

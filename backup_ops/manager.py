@@ -62,7 +62,7 @@ class JobManager(param.Parameterized):
         self._history: History | None = None
         self._queue = Queue(home)
         self._journal: Journal | None = None
-        # Three locks, never held together, and no foreign code under the first: the history calls back into `journal`.
+        # Never held together, and no foreign code under the first: the history calls back into `journal`.
         self._making = threading.Lock()
         self._reading_file = threading.Lock()
         self._refreshing = threading.Lock()

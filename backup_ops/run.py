@@ -88,10 +88,6 @@ class Run:
     errors: tuple[RecordedError, ...] = field(default=(), compare=False)
 
     @property
-    def is_over(self) -> bool:
-        return self.outcome not in ("queued", "running")
-
-    @property
     def shell_exit_code(self) -> int:
         """What `backup-ops run` exits with for this outcome."""
         return _EXIT_CODES.get(self.outcome, 1)

@@ -357,7 +357,7 @@ def test_home_that_is_not_there_is_empty_and_stays_so(tmp_path):
     home = Home(tmp_path / "none")
     history = History(home)
     assert history.rows("runs") == [] and history.ingest(force=True) is False
-    assert not home.exists
+    assert not home.path.exists()
 
 
 def test_history_from_a_new_process_knows_everything(told, home):
