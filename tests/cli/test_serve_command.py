@@ -31,7 +31,8 @@ def test_dashboard_answers_and_ctrl_c_closes_it_while_runs_go_on(shell, served):
     process, said = served
     url, link = re.findall(r"http://127\.0\.0\.1:\d+/\S*", said)
     assert re.fullmatch(rf"{url}\?token=\S+", link)
-    assert urllib.request.urlopen(url, timeout=20).status == 200
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        assert answer.status == 200
     shell("run", "slow", "--detach")
     wait_until(lambda: is_running(shell, "slow"))
     os.killpg(process.pid, signal.SIGINT)

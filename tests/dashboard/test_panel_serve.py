@@ -110,8 +110,9 @@ def test_the_first_host_that_is_named_is_not_believed(place, panel_with):
     server, port = panel_with(installed=False)
     place.write_jobs()
     asked = urllib.request.Request(f"http://127.0.0.1:{port}/ops", headers={"Host": "backup.evil.example:1"})
-    with pytest.raises(urllib.error.HTTPError, match="403"):
+    with pytest.raises(urllib.error.HTTPError, match="403") as refused:
         urllib.request.urlopen(asked, timeout=30)
+    refused.value.close()
     assert server.wait_for(r"http://\S+\?token=\S+").startswith(f"http://localhost:{port}/ops?token=")
 
 

@@ -26,7 +26,8 @@ def ask(url: str, **headers: str) -> tuple[int, str]:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        with error:  # it holds the connection
+            return error.code, error.read().decode()
 
 
 async def speak(url: str, origin: str) -> int:
@@ -38,6 +39,8 @@ async def speak(url: str, origin: str) -> int:
     except HTTPClientError as error:
         return error.code
     connection.close()
+    while await connection.read_message() is not None:
+        pass  # closing is a handshake: without its end the loop goes and leaves the socket open
     return 101
 
 
