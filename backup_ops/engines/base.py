@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from backup_ops.failure import Failure
 from backup_ops.job import Job, Limits, Repository
 from backup_ops.progress import Progress
-from backup_ops.snapshot import Entry, Restored, Snapshot
+from backup_ops.snapshot import Change, Entry, Restored, Snapshot, Verified, VerifyLevel
 
 StopReason = Literal["cancelled", "timeout"]
 
@@ -167,6 +167,33 @@ class Engine(Protocol):
         context: RunContext,
     ) -> Restored:
         """Puts the snapshot, or `paths` of it, directly under `target`. Raises RestoreRefused."""
+
+    def diff(self, repository: Repository, before: str, after: str) -> Iterator[Change]:
+        """What changed from one snapshot to another, in the order of the paths. Raises UnknownSnapshot.
+
+        The time of a folder, which every change in it moves, is no change of its own.
+        """
+
+    def verify(
+        self,
+        repository: Repository,
+        *,
+        job: Job | None = None,
+        level: VerifyLevel = "list",
+        sample_files: int = 50,
+        context: RunContext,
+    ) -> Verified:
+        """Whether the job's snapshots (without one: all) are as they were stored.
+
+        `list` proves what describes them, and that each stored file is there with its size; `sample` reads some files
+        too, chosen by chance; `full` all. What is damaged is a result, no error.
+        """
+
+    def take_over(self, repository: Repository, context: RunContext) -> Owner | None:
+        """Makes `context.owner` the one that may write. Returns whose it was; None when it was theirs already."""
+
+    def discard(self, repository: Repository, run_id: str, context: RunContext) -> bool:
+        """Removes what a run that is over has left there, unless it was committed. False: there was nothing."""
 
     def is_committed(self, repository: Repository, run_id: str) -> bool:
         """Whether the run's snapshot is there, with its seal intact."""

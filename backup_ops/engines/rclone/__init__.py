@@ -1,1 +1,1 @@
-"""The rclone engine: append-only run folders and a sealed manifest per snapshot (docs/repository-layout.md)."""
+"""The rclone engine: append-only run folders and a sealed manifest per snapshot (docs/format.md)."""

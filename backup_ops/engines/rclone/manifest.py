@@ -13,7 +13,7 @@ import duckdb
 from backup_ops.engines.rclone.names import display
 from backup_ops.engines.rclone.node import Node
 
-# The order is the order of the table. docs/repository-layout.md tells what each column means.
+# The order is the order of the table. docs/format.md tells what each column means.
 _COLUMNS: tuple[tuple[str, str], ...] = (
     ("path", "coalesce(unhex(path), ''::BLOB)"),
     ("path_text", "coalesce(decode(unhex(path_text)), '')"),
@@ -53,7 +53,7 @@ def write_manifest(nodes: Iterable[Node], file: Path) -> None:
         values = ", ".join(f"{expression} AS {name}" for name, expression in _COLUMNS)
         # Extended attributes can make a line longer than DuckDB takes by itself; it wants a buffer of several lines.
         line = f", max_line_size = {longest + 1}, buffer_size = {4 * longest}" if longest > _LONG_LINE else ""
-        with _connection() as connection:
+        with in_memory() as connection:
             connection.execute(
                 f"COPY (SELECT {values} FROM read_csv({_quoted(beside)}, header = false, auto_detect = false,"
                 f" delim = ',', nullstr = '', columns = {{{columns}}}{line}) ORDER BY path)"
@@ -74,7 +74,7 @@ def iterate_manifest(file: Path, below: bytes = b"") -> Iterator[Node]:
     parameters: dict[str, object] = {"file": str(file)}
     if below:
         parameters["below"] = below
-    with _connection() as connection:
+    with in_memory() as connection:
         result = connection.execute(f"{_READ}{condition} ORDER BY path", parameters)
         while rows := result.fetchmany(_BATCH):
             for path, kind, size, mtime, mode, uid, gid, inode, ctime, target, xattrs, sha, run, stored, stale in rows:
@@ -97,7 +97,8 @@ def iterate_manifest(file: Path, below: bytes = b"") -> Iterator[Node]:
                 )
 
 
-def _connection() -> duckdb.DuckDBPyConnection:
+def in_memory() -> duckdb.DuckDBPyConnection:
+    """A database of its own to put questions to manifests with."""
     # Nothing here may reach for the network, and two threads leave the machine to whoever uses it.
     return duckdb.connect(
         ":memory:",
