@@ -1,9 +1,9 @@
-"""The progress bars of runs in a terminal. They are on stderr and leave no trace when the runs are over."""
+"""The progress bars of runs, and of other work, in a terminal. They are on stderr and leave no trace afterwards."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from rich.console import Console
@@ -26,15 +26,7 @@ class Bars:
     """One bar for each run: `look` brings its bar up to date, `remove` takes it away when the run is over."""
 
     def __init__(self, handles: list[RunHandle]) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[said]}"),
-            console=Console(stderr=True, highlight=False),
-            transient=True,
-            refresh_per_second=5,
-            redirect_stdout=False,  # stdout is the result's: it may go to another place than the bars
-        )
+        self._progress = _drawn()
         self._tasks: dict[str, TaskID] = {}
         for handle in handles:
             self._tasks[handle.run_id] = self._progress.add_task(escape(handle.job), total=None, said="starting")
@@ -57,13 +49,7 @@ class Bars:
         if now is None:
             self._progress.update(task, said=escape(handle.waits_for or "starting"))
             return
-        fraction = now.fraction
-        self._progress.update(
-            task,
-            total=None if fraction is None else 1.0,
-            completed=fraction or 0.0,
-            said=escape(words_of_progress(now)),
-        )
+        _show(self._progress, task, now)
 
     def remove(self, handle: RunHandle) -> None:
         task = self._tasks.pop(handle.run_id, None)
@@ -79,6 +65,41 @@ class Bars:
         finally:
             if self._tasks:
                 self._progress.start()
+
+
+@contextlib.contextmanager
+def bar(what: str) -> Iterator[Callable[[RunProgress], None]]:
+    """One bar, for work in this process; what it yields brings it up to date, from any thread."""
+    progress = _drawn()
+    task = progress.add_task(escape(what), total=None, said="starting")
+    progress.start()
+    try:
+        yield lambda now: _show(progress, task, now)
+    finally:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            progress.stop()
+
+
+def _drawn() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[said]}"),
+        console=Console(stderr=True, highlight=False),
+        transient=True,
+        refresh_per_second=5,
+        redirect_stdout=False,  # stdout is the result's: it may go to another place than the bars
+    )
+
+
+def _show(progress: Progress, task: TaskID, now: RunProgress) -> None:
+    fraction = now.fraction
+    progress.update(
+        task,
+        total=None if fraction is None else 1.0,
+        completed=fraction or 0.0,
+        said=escape(words_of_progress(now)),
+    )
 
 
 def words_of_progress(now: RunProgress) -> str:

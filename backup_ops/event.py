@@ -25,6 +25,8 @@ RUN_QUEUED, RUN_STARTED, RUN_FINISHED = "run_queued", "run_started", "run_finish
 CANCEL_REQUESTED = "cancel_requested"
 ERROR_RECORDED, ERROR_RESOLVED = "error_recorded", "error_resolved"
 SNAPSHOT_CREATED = "snapshot_created"
+REPOSITORY_VERIFIED, REPOSITORY_TAKEN_OVER = "repository_verified", "repository_taken_over"
+LEFTOVERS_REMOVED = "leftovers_removed"
 """Kinds with a table of their own are run_* (runs), error_* (errors) and snapshot_* (snapshots); all but the
 recorded errors are in the table `events` too, unknown kinds included."""
 

@@ -7,29 +7,28 @@ import logging
 import os
 import re
 import sys
-import tempfile
-import traceback
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from shlex import quote
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from backup_ops import outcome, runlog
 from backup_ops.engines import engine_for
-from backup_ops.engines.base import Owner, RunContext
-from backup_ops.errors import BackupError, EngineError, UnknownRun, UnknownSnapshot, UsageError
-from backup_ops.event import ERROR_RESOLVED, in_words
-from backup_ops.failure import Failure, failure_of, failure_of_os_error
+from backup_ops.engines.base import Owner
+from backup_ops.errors import BackupError, UnknownRun, UsageError
+from backup_ops.event import ERROR_RESOLVED, REPOSITORY_TAKEN_OVER, REPOSITORY_VERIFIED, in_words
+from backup_ops.failure import failure_of
 from backup_ops.handle import RunHandle, read_run
 from backup_ops.home import Home
 from backup_ops.job import Job
 from backup_ops.manager import JobManager
 from backup_ops.repositories import is_known
 from backup_ops.run import Run
-from backup_ops.snapshot import Entry, Restored, Snapshot
+from backup_ops.snapshot import Entry, Restored, Snapshot, Verified, VerifyLevel
+from backup_ops.snapshots import OnProgress, Snapshots
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from backup_ops.job import Repository
 
 _LOGGER = logging.getLogger("backup_ops")
+_DAMAGES_IN_DETAILS = 200
 
 
 def open(path: str | os.PathLike[str] | None = None) -> Ops:
@@ -109,9 +109,9 @@ class Ops:
 
     def preview(self, job: str) -> Preview:
         """What a run would do now; nothing is written. Raises what the run would fail with."""
-        found, repository, engine = self._engine_of(job)
-        with self._context("preview") as context:
-            return engine.preview(found, repository, context)
+        kept = self.kept(job)
+        with kept.context("preview") as context:
+            return kept.engine.preview(self.manager.job(job), kept.repository, context)
 
     def cancel(self, job_or_run: str) -> list[str]:
         """Asks the run, or the job's runs, to stop. Returns their ids."""
@@ -224,7 +224,7 @@ class Ops:
         When it cannot be written down (disk full) it goes to the logger `backup_ops` and None is returned.
         """
         try:
-            failure, trace = _failure_behind(error)
+            failure, trace = outcome.failure_behind(error)
             fields: dict[str, Any] = asdict(failure) | {
                 "severity": severity if isinstance(severity, str) else in_words(severity),
                 "component": component if isinstance(component, str) else in_words(component),
@@ -264,18 +264,21 @@ class Ops:
 
     def snapshots(self, job: str) -> list[Snapshot]:
         """What can be restored, newest first, asked of the repository itself; empty before the first run made it."""
-        found, repository, engine = self._engine_of(job)
-        try:
-            return engine.snapshots(repository, found)
-        except EngineError as error:
-            if error.failure.error_type == "repository_missing" and not is_known(self.home, repository.url):
-                return []
-            raise
+        return self.kept(job).all()
 
     def ls(self, job: str, snapshot: str = "latest", path: str = "") -> Iterator[Entry]:
         """What is in a snapshot: everything below `path`, in the order of the paths."""
-        _, repository, engine = self._engine_of(job)
-        return engine.ls(repository, self.find_snapshot(job, snapshot).snapshot_id, path)
+        return self.kept(job).ls(snapshot, path)
+
+    def diff(self, job: str, before: str, after: str = "latest") -> pandas.DataFrame:
+        """What changed from one snapshot to another, in the order of the paths.
+
+        Columns: change (`new`, `deleted`, `changed`, `moved`, `metadata`), path, kind, path_before (of what moved),
+        bytes_before and bytes_after Int64, mtime_before and mtime_after datetime64[ns, UTC].
+        """
+        from backup_ops.history import difference
+
+        return difference.frame_of(self.kept(job).diff(before, after))
 
     def restore(
         self,
@@ -286,46 +289,82 @@ class Ops:
         paths: Sequence[str] = (),
         overwrite: bool = False,
         dry_run: bool = False,
+        on_progress: OnProgress | None = None,
     ) -> Restored:
         """Restores a snapshot, or `paths` of it, directly under `target`; every file is checked against its sha256.
 
         `snapshot` is an id (a unique beginning will do), `latest`, or a time: the newest snapshot not younger than it.
         Raises UnknownSnapshot, RestoreRefused (a non-empty target needs `overwrite`), EngineError.
         """
-        _, repository, engine = self._engine_of(job)
-        chosen = self.find_snapshot(job, snapshot)
-        with self._context(f"restore-{chosen.snapshot_id}") as context:
-            return engine.restore(
-                repository,
-                chosen.snapshot_id,
-                Path(target),
-                tuple(paths),
-                overwrite=overwrite,
-                dry_run=dry_run,
-                context=context,
-            )
+        return self.kept(job).restore(
+            Path(target), snapshot, paths, overwrite=overwrite, dry_run=dry_run, on_progress=on_progress
+        )
+
+    def verify(
+        self,
+        job: str,
+        *,
+        level: VerifyLevel = "list",
+        on_progress: OnProgress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Verified:
+        """Whether the job's snapshots are as they were stored; what is damaged is in the result, and raises nothing.
+
+        `list` proves marker, seals and manifests, and that each stored file is there with its size; `sample` reads 50
+        files too, chosen by chance; `full` reads all content once. The history gets an event `repository_verified`, and
+        an error when something is damaged. Raises EngineError when the repository cannot be asked, Stopped.
+        """
+        kept = self.kept(job)
+        verified = kept.verify(level, on_progress=on_progress, cancel=cancel)
+        self._note_verified(self.manager.job(job), verified)
+        return verified
 
     def find_snapshot(self, job: str, wanted: str = "latest") -> Snapshot:
         """The snapshot meant by an id, a unique beginning of one, `latest`, or a time. Raises UnknownSnapshot."""
-        found = self.snapshots(job)
-        if not found:
-            raise UnknownSnapshot(f"job '{job}' has no snapshot yet.", hint=f"Run it: backup-ops run {quote(job)}")
-        if wanted == "latest":
-            return found[0]
-        matching = [snapshot for snapshot in found if snapshot.snapshot_id.startswith(wanted)]
-        if len(matching) == 1:
-            return matching[0]
-        moment = _moment(wanted)
-        if not matching and moment is not None:
-            before = [snapshot for snapshot in found if snapshot.created_at <= moment]
-            if before:
-                return before[0]
-            raise UnknownSnapshot(
-                f"job '{job}' has no snapshot from {wanted} or before; the oldest is {found[-1].snapshot_id}.",
-                hint=f"`backup-ops snapshots {quote(job)}` lists them.",
+        return self.kept(job).find(wanted)
+
+    def kept(self, job: str) -> Snapshots:
+        """The snapshots of the job in its repository. Raises UnknownJob, UsageError, EngineMissing."""
+        found, repository, engine = self._engine_of(job)
+        return Snapshots(
+            engine,
+            repository,
+            found,
+            owner=Owner(home_id=self.home.identity()),
+            is_known=is_known(self.home, repository.url),
+        )
+
+    def take_over(self, job: str) -> Owner | None:
+        """Makes this home on this host the one that may write to the job's repository; an event says whose it was.
+
+        Returns that, or None when it is this home's already. The other's next run is refused. Raises EngineError.
+        """
+        kept = self.kept(job)
+        with kept.context("take-over") as context:
+            before = kept.engine.take_over(kept.repository, context)
+        if before is not None:
+            self.manager.journal.append(
+                REPOSITORY_TAKEN_OVER,
+                {
+                    "job": job,
+                    "repository": kept.repository.name,
+                    "from_host": before.host,
+                    "from_home_id": before.home_id,
+                    "by": outcome.who(),
+                },
+                durable=True,
             )
-        some = f"{len(matching)} snapshots of job '{job}' begin with" if matching else f"job '{job}' has no snapshot"
-        raise UnknownSnapshot(f"{some} '{wanted}'.", hint=f"`backup-ops snapshots {quote(job)}` lists them.")
+        return before
+
+    def _note_verified(self, job: Job, verified: Verified) -> None:
+        counts = {name: value for name, value in asdict(verified).items() if name not in ("damages", "notes")}
+        fields = counts | {"job": job.name, "repository": job.repository, "by": outcome.who()}
+        self.manager.journal.append(REPOSITORY_VERIFIED, fields, durable=True)
+        if not verified.is_sound:
+            failure = failure_of("repository_corrupt", str(verified))
+            fields = asdict(failure) | {"job": job.name, "job_uid": job.job_uid, "engine": job.engine}
+            damages = [asdict(damage) for damage in verified.damages[:_DAMAGES_IN_DETAILS]]
+            outcome.record_error(self.manager.journal, fields | {"details": {"damages": damages}})
 
     def _engine_of(self, name: str) -> tuple[Job, Repository, Engine]:
         job = self.manager.job(name)
@@ -333,12 +372,6 @@ class Ops:
         if job.repository is None:
             raise UsageError(f"job '{name}' has no repository, so there is nothing to look into.")
         return job, file.repositories[job.repository], engine_for(job.engine, file.settings.engines.get(job.engine))
-
-    @contextlib.contextmanager
-    def _context(self, purpose: str) -> Iterator[RunContext]:
-        """For work in this process that is no run: nobody else can cancel it, an interrupt ends it."""
-        with tempfile.TemporaryDirectory(prefix=f"backup-ops-{purpose}-") as scratch:  # not on the home's, full, disk
-            yield RunContext(run_id=purpose, scratch=Path(scratch), owner=Owner(home_id=self.home.identity()))
 
     def _uid_of(self, job: object) -> str | None:
         if not isinstance(job, str):
@@ -349,22 +382,6 @@ class Ops:
             return job
 
 
-def _failure_behind(error: object) -> tuple[Failure, str | None]:
-    if not isinstance(error, BaseException):
-        return failure_of("unknown", in_words(error), ""), None
-    trace = None
-    with contextlib.suppress(Exception):  # the exception's own methods may raise
-        trace = "".join(traceback.format_exception(error)) if error.__traceback__ else None
-    message = f"{type(error).__name__}: {in_words(error)}"
-    if isinstance(error, EngineError):
-        return error.failure, trace
-    if isinstance(error, OSError):
-        return failure_of_os_error(error, message), trace
-    if isinstance(error, BackupError):
-        return failure_of("unknown", error.message, error.hint), trace
-    return failure_of("unknown", message, ""), trace
-
-
 def _check_run_id(run_id: str) -> None:
     if not re.fullmatch(r"[\w-]{1,64}", run_id):
         raise UnknownRun(f"{run_id!r} is not the id of a run.", hint="`backup-ops runs` lists them.")
@@ -372,14 +389,3 @@ def _check_run_id(run_id: str) -> None:
 
 def _since(days: float | None) -> datetime | None:
     return None if days is None else datetime.now(UTC) - timedelta(days=days)
-
-
-def _moment(text: str) -> datetime | None:
-    """A time as people write it: `2026-11-24`, `2026-11-24 10:00`, with or without zone; local where none is given."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    if len(text) <= 10:  # a day means the end of it
-        moment = moment.replace(hour=23, minute=59, second=59)
-    return moment.astimezone(UTC)

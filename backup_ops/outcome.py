@@ -10,14 +10,16 @@ import shutil
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from backup_ops.errors import BackupError, EngineError
 from backup_ops.event import ERROR_RECORDED, RUN_FINISHED, format_at, in_words
-from backup_ops.failure import Failure
+from backup_ops.failure import Failure, failure_of, failure_of_os_error
 from backup_ops.home import Home
 from backup_ops.journal import Journal
 from backup_ops.queue import Queue, Request
@@ -69,6 +71,23 @@ def record_error(journal: Journal, fields: Mapping[str, Any]) -> str:
             details = in_words(details)
     row = {"host": socket.gethostname(), **fields, "details": details}
     return journal.append(ERROR_RECORDED, row, durable=row.get("severity") not in ("LOW", "MEDIUM"))
+
+
+def failure_behind(error: object) -> tuple[Failure, str | None]:
+    """What an exception, or whatever somebody takes for an error, means; and its stack trace."""
+    if not isinstance(error, BaseException):
+        return failure_of("unknown", in_words(error), ""), None
+    trace = None
+    with contextlib.suppress(Exception):  # the exception's own methods may raise
+        trace = "".join(traceback.format_exception(error)) if error.__traceback__ else None
+    message = f"{type(error).__name__}: {in_words(error)}"
+    if isinstance(error, EngineError):
+        return error.failure, trace
+    if isinstance(error, OSError):
+        return failure_of_os_error(error, message), trace
+    if isinstance(error, BackupError):
+        return failure_of("unknown", error.message, error.hint), trace
+    return failure_of("unknown", message, ""), trace
 
 
 def who() -> str:

@@ -1,4 +1,5 @@
-"""What a home keeps about each repository it writes to: the lock of its one writer, and that a run committed there."""
+"""What a home keeps about each repository it writes to: the lock of its one writer, that a run committed there, and
+which runs began there and may have left something."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from backup_ops.home import Home
 from backup_ops.job import local_folder
+
+_BEGUN = ".begun"
 
 
 def repository_key(url: str) -> str:
@@ -34,6 +37,24 @@ def remember(home: Home, url: str, run_id: str) -> None:
     if not is_known(home, url):
         with contextlib.suppress(OSError):
             _memory(home, url).write_text(json.dumps({"url": url, "first_run": run_id}) + "\n", encoding="utf-8")
+
+
+def note_begun(home: Home, key: str, run_id: str) -> None:
+    """Says that the run may write there from now on. Should it be killed, this is how the next run knows of it."""
+    with contextlib.suppress(OSError):  # a precaution: what it would leave is in nobody's way
+        (home.repositories / f"{key}.{run_id}{_BEGUN}").touch(mode=0o600)
+
+
+def note_clean(home: Home, key: str, run_id: str) -> None:
+    """Says that nothing but its snapshot is left of the run."""
+    with contextlib.suppress(OSError):
+        (home.repositories / f"{key}.{run_id}{_BEGUN}").unlink(missing_ok=True)
+
+
+def unfinished(home: Home, key: str) -> list[str]:
+    """The runs that began there and have not said that they left nothing, oldest first. Some may go on."""
+    found = home.repositories.glob(f"{key}.*{_BEGUN}")
+    return sorted(path.name.removesuffix(_BEGUN).removeprefix(f"{key}.") for path in found)
 
 
 def _memory(home: Home, url: str) -> Path:

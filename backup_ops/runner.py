@@ -23,18 +23,18 @@ from typing import Any
 
 from backup_ops import lock, outcome, progress, starter
 from backup_ops.engines import engine_for
-from backup_ops.engines.base import BackupResult, ItemFailure, Owner, RunContext, Stopped
+from backup_ops.engines.base import BackupResult, Engine, ItemFailure, Owner, RunContext, Stopped
 from backup_ops.errors import BackupError, EngineError, EngineMissing, JournalFull
-from backup_ops.event import RUN_FINISHED, RUN_STARTED, SNAPSHOT_CREATED, format_at
+from backup_ops.event import LEFTOVERS_REMOVED, RUN_FINISHED, RUN_STARTED, SNAPSHOT_CREATED, format_at
 from backup_ops.failure import Failure, failure_of, failure_of_os_error
 from backup_ops.home import Home
-from backup_ops.job import job_from_data
+from backup_ops.job import Repository, job_from_data
 from backup_ops.journal import Journal, read_events
 from backup_ops.outcome import record_failure
 from backup_ops.progress import Progress
 from backup_ops.quantity import format_count, format_duration
 from backup_ops.queue import Queue, Request, slot_locks
-from backup_ops.repositories import is_known, remember, repository_lock
+from backup_ops.repositories import is_known, note_begun, note_clean, remember, repository_lock, unfinished
 from backup_ops.run import Outcome, Run
 from backup_ops.runlog import SUFFIX, RunLog
 
@@ -182,7 +182,11 @@ class Execution:
                 force=self._request.force,
                 owner=Owner(home_id=self._home.identity()),
             )
+            key = self._request.repository_key or ""
+            self._remove_leftovers(engine, repository, key, context)
+            note_begun(self._home, key, self._request.run_id)
             result = engine.backup(job, repository, context)
+            note_clean(self._home, key, self._request.run_id)
             remember(self._home, repository.url, self._request.run_id)
             return self._succeed(result)
         except Stopped as stopped:
@@ -215,6 +219,34 @@ class Execution:
                 ),
                 stack_trace=traceback.format_exc(),
             )
+
+    def _remove_leftovers(self, engine: Engine, repository: Repository, key: str, context: RunContext) -> None:
+        """Removes what runs of this home that were killed have left in the repository, which is ours alone now."""
+        over = [
+            run_id
+            for run_id in unfinished(self._home, key)
+            if not (self._home.queue / f"{run_id}.json").exists()
+            and not lock.is_held(starter.journal_path(self._home, run_id))
+        ]
+        if not over:
+            return
+        try:
+            removed = engine.discard(repository, over, context)
+        except BackupError:
+            return  # the backup meets the same, and says it
+        for run_id in removed:
+            self._say(f"removed what run {run_id}, which did not end well, had left in repository {repository.name}")
+            self._journal.append(
+                LEFTOVERS_REMOVED,
+                {
+                    "job": self._request.job_name,
+                    "run_id": self._request.run_id,
+                    "repository": self._request.repository_name,
+                    "left_by": run_id,
+                },
+            )
+        for run_id in over:
+            note_clean(self._home, key, run_id)
 
     def _succeed(self, result: BackupResult) -> dict[str, Any]:
         self._journal.append(

@@ -110,3 +110,15 @@ class Verified:
     @property
     def is_sound(self) -> bool:
         return not self.damages_total
+
+    def __str__(self) -> str:
+        """`2 snapshots of 3 are damaged …`, one sentence for an event, an error or a person."""
+        looked = f"{self.snapshots:,} snapshots, {self.files:,} stored files"
+        if self.level != "list":
+            looked += f", {self.files_read:,} of them read"
+        if self.is_sound:
+            return f"repository {self.repository} is sound: {looked}."
+        return (
+            f"repository {self.repository} is damaged: {self.damages_total:,} of its files, in"
+            f" {self.snapshots_damaged:,} of {self.snapshots:,} snapshots (level {self.level})."
+        )

@@ -11,22 +11,29 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 from backup_ops import __version__
+from backup_ops.cli import keeping
+from backup_ops.cli.keeping import plain
 from backup_ops.errors import did_you_mean
 from backup_ops.failure import COMPONENTS, SEVERITIES
 from backup_ops.quantity import parse_duration_s
 from backup_ops.run import OUTCOMES
 
 AddArguments = Callable[[argparse.ArgumentParser], None]
+Settle = Callable[[argparse.ArgumentParser, argparse.Namespace], None]
 
 
 @dataclass(frozen=True)
 class Command:
-    """`room` is the module of backup_ops.cli whose function of the command's name does it; loaded when it is called."""
+    """`room` is the module of backup_ops.cli whose function of the command's name does it; loaded when it is called.
+
+    `settle` checks what argparse cannot, and puts words where they belong.
+    """
 
     name: str
     room: str
     summary: str
     add_arguments: AddArguments
+    settle: Settle | None = None
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace | None:
@@ -62,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
         child.set_defaults(room=command.room)
         command.add_arguments(child)
+        child.settle = command.settle
     return parser
 
 
@@ -98,6 +106,7 @@ class _CommandParser(_Parser):
     """
 
     _is_parsing = False
+    settle: Settle | None = None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         if self._is_parsing:
@@ -112,14 +121,12 @@ class _CommandParser(_Parser):
         finally:
             self._is_parsing = False
         if extras:
-            given_text = _plain(extras[0])
+            given_text = plain(extras[0])
             hint = did_you_mean(given_text, self._option_string_actions) if given_text.startswith("-") else ""
             self.error(f"there is no argument '{given_text}' here. {hint}".rstrip())
+        if self.settle is not None:
+            self.settle(self, found)
         return found, []
-
-
-def _plain(text: str) -> str:
-    return text.removeprefix("\0")
 
 
 def _sentence(text: str) -> str:
@@ -160,10 +167,6 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _add_job(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", type=_plain, help="name of a job in jobs.yaml")
-
-
 def _add_since(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="WHEN", type=since, help="from then on: 7d, 24h, or a date like 2026-11-24")
 
@@ -202,17 +205,25 @@ def _nothing(_: argparse.ArgumentParser) -> None:
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("jobs", metavar="JOB", nargs="+", type=_plain, help="names of jobs in jobs.yaml")
+    parser.add_argument("jobs", metavar="JOB", nargs="+", type=plain, help="names of jobs in jobs.yaml")
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--dry-run", action="store_true", help="say what a run would do; writes nothing")
     ways.add_argument("--detach", action="store_true", help="print the ids of the runs and return at once")
     parser.add_argument("--no-wait", action="store_true", help="skip (75) instead of queueing behind other runs")
     parser.add_argument("--force", action="store_true", help="run although more files vanished than the guard allows")
+    parser.add_argument(
+        "--take-over", action="store_true", help="make the repository this home's, when its owner writes no more"
+    )
+
+
+def _settle_run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    if given.take_over and given.dry_run:
+        parser.error("argument --take-over: not allowed with argument --dry-run")
 
 
 def _cancel(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "job_or_run", metavar="JOB|RUN", type=_plain, help="a job that is queued or running, or a run's id"
+        "job_or_run", metavar="JOB|RUN", type=plain, help="a job that is queued or running, or a run's id"
     )
 
 
@@ -229,36 +240,17 @@ def _errors(parser: argparse.ArgumentParser) -> None:
 
 
 def _resolve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("errors", metavar="ID", nargs="+", type=_plain, help="error ids; a unique beginning will do")
+    parser.add_argument("errors", metavar="ID", nargs="+", type=plain, help="error ids; a unique beginning will do")
     parser.add_argument("--note", default="", metavar="TEXT", help="what was done about it")
 
 
 def _logs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=_plain, help="a run's id; a unique beginning will do")
-
-
-def _ls(parser: argparse.ArgumentParser) -> None:
-    _add_job(parser)
-    parser.add_argument("snapshot", metavar="SNAP", type=_plain, help="`latest`, an id or its beginning, or a time")
-    parser.add_argument(
-        "path", metavar="PATH", nargs="?", default="", type=_plain, help="only this and what is below it"
-    )
-
-
-def _restore(parser: argparse.ArgumentParser) -> None:
-    _add_job(parser)
-    parser.add_argument("paths", metavar="PATH", nargs="*", type=_plain, help="only these, as `ls` shows them")
-    parser.add_argument("--target", metavar="DIR", required=True, help="folder to restore into; made if missing")
-    parser.add_argument(
-        "--snapshot", metavar="SNAP", default="latest", help="`latest` (default), an id or its beginning, or a time"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be restored; writes nothing")
-    parser.add_argument("--overwrite", action="store_true", help="restore into a folder that is not empty")
+    parser.add_argument("run", metavar="RUN", type=plain, help="a run's id; a unique beginning will do")
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="WHAT", type=_plain, choices=EXPORTED, help=f"one of {', '.join(EXPORTED)}")
-    parser.add_argument("file", metavar="FILE", type=_plain, help="ends in .csv, .json or .parquet; it is replaced")
+    parser.add_argument("what", metavar="WHAT", type=plain, choices=EXPORTED, help=f"one of {', '.join(EXPORTED)}")
+    parser.add_argument("file", metavar="FILE", type=plain, help="ends in .csv, .json or .parquet; it is replaced")
     _add_run_filters(parser)
     _add_error_filters(parser)
     parser.add_argument("--limit", metavar="N", type=_count, help="the newest N")
@@ -268,7 +260,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 
 def _sql(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("select", metavar="SELECT", type=_plain, help="one SELECT over the tables of docs/tables.md")
+    parser.add_argument("select", metavar="SELECT", type=plain, help="one SELECT over the tables of docs/tables.md")
 
 
 def _add_address(parser: argparse.ArgumentParser) -> None:
@@ -282,16 +274,20 @@ COMMANDS: tuple[Command, ...] = (
     Command("init", "configure", "make the home and a first jobs.yaml", _init),
     Command("validate", "configure", "check jobs.yaml and name every problem with its line", _nothing),
     Command("jobs", "configure", "list the jobs of jobs.yaml", _nothing),
-    Command("run", "run", "run jobs and wait for them; Ctrl-C cancels", _run),
+    Command("run", "run", "run jobs and wait for them; Ctrl-C cancels", _run, _settle_run),
     Command("cancel", "run", "ask a run, or the runs of a job, to stop", _cancel),
     Command("status", "status", "say what goes on now, and how every job's last run ended", _nothing),
     Command("runs", "history", "list runs, newest first", _runs),
     Command("errors", "history", "list errors, newest first", _errors),
     Command("resolve", "history", "mark errors as resolved", _resolve),
     Command("logs", "history", "print the full log of a run", _logs),
-    Command("snapshots", "snapshots", "list what can be restored of a job, newest first", _add_job),
-    Command("ls", "snapshots", "list what is in a snapshot", _ls),
-    Command("restore", "snapshots", "restore a snapshot, or some paths of it", _restore),
+    Command(
+        "snapshots", "snapshots", "list what can be restored, newest first", keeping.snapshots, keeping.settle_snapshots
+    ),
+    Command("ls", "snapshots", "list what is in a snapshot", keeping.ls, keeping.settle_ls),
+    Command("diff", "proof", "list what changed from one snapshot to another", keeping.diff, keeping.settle_diff),
+    Command("restore", "snapshots", "restore a snapshot, or some paths of it", keeping.restore, keeping.settle_restore),
+    Command("verify", "proof", "prove that what is stored is what was stored", keeping.verify, keeping.settle_verify),
     Command("export", "history", "write errors, runs or snapshots to a CSV, JSON or Parquet file", _export),
     Command("sql", "history", "answer one SELECT over the history; it can neither write nor reach files", _sql),
     Command("serve", "serve", "serve the dashboard", _add_address),

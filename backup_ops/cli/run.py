@@ -31,6 +31,8 @@ def run(shell: Shell, arguments: Namespace) -> int:
     say_what_is_not_acted_on(shell)
     if arguments.dry_run:
         return _preview(shell, names)
+    if arguments.take_over:
+        _take_over(shell, names)
     with Signals() as signals:
         handles: list[RunHandle] = []
         try:
@@ -56,6 +58,14 @@ def run(shell: Shell, arguments: Namespace) -> int:
         with contextlib.suppress(StdoutGone):
             shell.say_rows(ended.as_row() for ended in runs)
     return worst_exit_code(ended.shell_exit_code for ended in runs)
+
+
+def _take_over(shell: Shell, names: Sequence[str]) -> None:
+    for name in names:
+        before = shell.ops.take_over(name)
+        if before is not None:
+            home = f"home {before.home_id} on " if before.home_id else ""
+            shell.notice(f"{name}: its repository belonged to {home}host {before.host}; it is this home's now.")
 
 
 def _say_left(shell: Shell, handles: Sequence[RunHandle], what: str) -> None:

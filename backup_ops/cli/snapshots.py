@@ -2,20 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from shlex import quote
 
 from backup_ops.cli import sentences
 from backup_ops.cli.cells import mode, printable, when
 from backup_ops.cli.shell import Shell
 from backup_ops.cli.tables import Column, Row, print_table
+from backup_ops.failure import Failure
+from backup_ops.job import SecretReference
 from backup_ops.quantity import format_bytes
 from backup_ops.snapshot import Entry
+from backup_ops.snapshots import OnProgress, Snapshots
+
+
+def asked(shell: Shell, arguments: Namespace) -> Snapshots:
+    """What the arguments are about: a job of the home, or a repository, for which no home is looked for."""
+    if arguments.repository is None:
+        return shell.ops.kept(arguments.job)
+    password = None
+    if arguments.password_env is not None:
+        password = SecretReference("env", arguments.password_env)
+    elif arguments.password_file is not None:
+        password = SecretReference("file", os.path.abspath(os.path.expanduser(arguments.password_file)))
+    found = Snapshots.at(_url(arguments.repository), arguments.engine or "rclone", password)
+    return found if arguments.only_job is None else found.of_job(arguments.only_job)
+
+
+def _url(given: str) -> str:
+    """A folder may be typed as in any other command; what has a colon and is no folder here is a remote's address."""
+    if given.startswith(("/", ".", "~")) or ":" not in given or os.path.isdir(given):
+        return os.path.abspath(os.path.expanduser(given))
+    return given
+
+
+@contextlib.contextmanager
+def progress(shell: Shell, what: str) -> Iterator[OnProgress | None]:
+    """A bar on a terminal, nothing elsewhere."""
+    if shell.is_quiet or not shell.stderr_is_terminal:
+        yield None
+        return
+    from backup_ops.bar import bar
+
+    with bar(what) as look:
+        yield look
 
 
 def snapshots(shell: Shell, arguments: Namespace) -> int:
-    found = shell.ops.snapshots(arguments.job)
+    kept = asked(shell, arguments)
+    damaged: list[Failure] = []
+    found = kept.all(on_damage=damaged.append)
+    for failure in damaged:
+        shell.complain(failure.message, failure.remedy)
+    code = 1 if damaged else 0
     if shell.as_json:
         shell.say_rows(
             {
@@ -27,12 +71,16 @@ def snapshots(shell: Shell, arguments: Namespace) -> int:
             }
             for snapshot in found
         )
-        return 0
+        return code
     if not found:
-        shell.notice(f"job '{arguments.job}' has no snapshot yet. Run it: backup-ops run {quote(arguments.job)}")
-        return 0
+        if not damaged and arguments.job is not None:
+            shell.notice(f"job '{arguments.job}' has no snapshot yet. Run it: backup-ops run {quote(arguments.job)}")
+        elif not damaged:
+            shell.notice(f"repository {arguments.repository} holds no snapshot.")
+        return code
     columns = [
         Column("SNAPSHOT"),
+        Column("JOB", is_optional=True, is_flexible=True),
         Column("CREATED"),
         Column("FILES", align="right"),
         Column("SIZE", align="right"),
@@ -43,6 +91,7 @@ def snapshots(shell: Shell, arguments: Namespace) -> int:
         Row(
             [
                 snapshot.snapshot_id,
+                snapshot.job if kept.job is None else "",
                 when(snapshot.created_at),
                 f"{snapshot.files:,}",
                 format_bytes(snapshot.bytes),
@@ -53,11 +102,11 @@ def snapshots(shell: Shell, arguments: Namespace) -> int:
         for snapshot in found
     ]
     print_table(shell, columns, rows)
-    return 0
+    return code
 
 
 def ls(shell: Shell, arguments: Namespace) -> int:
-    entries = shell.ops.ls(arguments.job, arguments.snapshot, arguments.path)
+    entries = asked(shell, arguments).ls(arguments.snapshot, arguments.path)
     if shell.as_json:
         shell.say_rows(asdict(entry) for entry in entries)
         return 0
@@ -73,18 +122,21 @@ def _line(entry: Entry) -> str:
 
 
 def restore(shell: Shell, arguments: Namespace) -> int:
-    restored = shell.ops.restore(
-        arguments.job,
-        target=arguments.target,
-        snapshot=arguments.snapshot,
-        paths=arguments.paths,
-        overwrite=arguments.overwrite,
-        dry_run=arguments.dry_run,
-    )
+    kept = asked(shell, arguments)
+    whose = arguments.job or arguments.only_job or arguments.repository
+    with progress(shell, whose) as look:
+        restored = kept.restore(
+            Path(arguments.target),
+            arguments.snapshot,
+            arguments.paths,
+            overwrite=arguments.overwrite,
+            dry_run=arguments.dry_run,
+            on_progress=look,
+        )
     if shell.as_json:
         shell.say_object(asdict(restored))
     elif not shell.is_quiet or arguments.dry_run:
-        shell.say(printable(sentences.of_restore(arguments.job, restored)))
+        shell.say(printable(sentences.of_restore(whose, restored)))
     for note in restored.notes:
         shell.notice(note)
     return 0

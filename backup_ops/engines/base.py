@@ -192,8 +192,8 @@ class Engine(Protocol):
     def take_over(self, repository: Repository, context: RunContext) -> Owner | None:
         """Makes `context.owner` the one that may write. Returns whose it was; None when it was theirs already."""
 
-    def discard(self, repository: Repository, run_id: str, context: RunContext) -> bool:
-        """Removes what a run that is over has left there, unless it was committed. False: there was nothing."""
+    def discard(self, repository: Repository, run_ids: Sequence[str], context: RunContext) -> list[str]:
+        """Removes what these runs, which are over, have left there; a snapshot is left alone. Returns whose it did."""
 
     def is_committed(self, repository: Repository, run_id: str) -> bool:
         """Whether the run's snapshot is there, with its seal intact."""

@@ -6,12 +6,15 @@ from importlib import import_module
 
 import pytest
 
+from backup_ops.cli.keeping import ENGINES
 from backup_ops.cli.parser import COMMANDS, parse, since
+from backup_ops.job import REPOSITORY_ENGINES
 
 ONE_OF_EACH = {
     "demo": [], "init": [], "validate": [], "jobs": [], "run": ["photos"], "cancel": ["photos"], "status": [],
     "runs": [], "errors": [], "resolve": ["abc"], "logs": ["abc"],
     "snapshots": ["photos"], "ls": ["photos", "latest"], "restore": ["photos", "--target", "x"],
+    "diff": ["photos", "a", "b"], "verify": ["photos"],
     "export": ["runs", "f.csv"], "sql": ["SELECT 1"], "serve": [],
 }  # fmt: skip
 
@@ -49,6 +52,49 @@ def test_global_options_not_given_have_their_defaults():
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_every_command_has_a_function_that_does_it(command):
     assert callable(getattr(import_module(f"backup_ops.cli.{command.room}"), command.name))
+
+
+def test_without_a_home_the_words_move_up():
+    at = ["--repository", "/r"]
+    found = parse(["ls", *at, "latest", "sub"])
+    assert (found.job, found.snapshot, found.path) == (None, "latest", "sub")
+    found = parse(["ls", *at])
+    assert (found.snapshot, found.path) == ("latest", "")
+    found = parse(["restore", *at, "--target", "t", "20261124", "a", "b"])
+    assert (found.job, found.snapshot, found.paths) == (None, "20261124", ["a", "b"])
+    found = parse(["restore", *at, "--target", "t", "--snapshot", "latest", "a", "b"])
+    assert (found.snapshot, found.paths) == ("latest", ["a", "b"])
+    found = parse(["restore", *at, "--target", "t"])
+    assert (found.snapshot, found.paths) == ("latest", [])
+    found = parse(["diff", *at, "a", "b"])
+    assert (found.before, found.after) == ("a", "b")
+    assert parse(["snapshots", *at, "--job", "photos"]).only_job == "photos"
+    assert parse(["verify", *at]).level == "list"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ls", "photos"], "required: SNAP"),
+        (["ls"], "required: JOB, SNAP"),
+        (["snapshots"], "required: JOB"),
+        (["restore", "--target", "t"], "required: JOB"),
+        (["diff", "photos", "a"], "required: B"),
+        (["diff", "--repository", "/r", "a"], "required: B"),
+        (["snapshots", "--repository", "/r", "photos"], "With --repository a job is named by --job"),
+        (["verify", "photos", "--job", "music"], "--job goes with --repository"),
+        (["verify", "photos", "--password-env", "X"], "--password-env goes with --repository"),
+        (["verify", "--repository", "/r", "--password-env", "X", "--password-file", "f"], "not allowed with"),
+        (["verify", "photos", "--level", "deep"], "invalid choice: 'deep'"),
+        (["run", "photos", "--take-over", "--dry-run"], "not allowed with"),
+    ],
+)
+def test_words_that_are_missing_or_too_many_are_named(capsys, words, said):
+    assert said in refused(capsys, *words)
+
+
+def test_the_engines_that_can_be_named_are_those_of_jobs_yaml():
+    assert ENGINES == REPOSITORY_ENGINES
 
 
 def test_paths_that_look_like_options_follow_two_dashes():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from backup_ops.engines.base import Owner
 from backup_ops.engines.rclone.binary import Rclone
 from backup_ops.engines.rclone.location import Location
@@ -22,12 +24,17 @@ def take_over(location: Location, rclone: Rclone, owner: Owner) -> Owner | None:
     return before
 
 
-def discard(location: Location, rclone: Rclone, run_id: str) -> bool:
-    """Removes what a dead run of this owner has left. A snapshot, though its seal may be damaged, is left alone."""
+def discard(location: Location, rclone: Rclone, run_ids: Sequence[str]) -> list[str]:
+    """Removes what dead runs of this owner have left. A snapshot, though its seal may be damaged, is left alone."""
     marker = check_writable(location, rclone, rclone.context.owner, known_before=True)
     assert marker is not None
     repository = Repository(location, rclone, marker)
-    if run_id in repository.snapshot_ids() or not repository.has_run_folder(run_id):
-        return False
-    repository.discard(run_id)
-    return not repository.has_run_folder(run_id)
+    committed = set(repository.snapshot_ids())
+    removed = []
+    for line in repository.rclone.lines("lsf", "--dirs-only", repository.runs) or ():
+        run_id = line.decode("utf-8", "replace").strip("/")
+        if run_id in run_ids and run_id not in committed:
+            repository.discard(run_id)
+            if not repository.has_run_folder(run_id):
+                removed.append(run_id)
+    return removed
