@@ -52,6 +52,10 @@ ERROR_TYPES: dict[str, ErrorType] = {
         "HIGH", "engine", False, "Grant this user read access, or exclude the path in jobs.yaml."
     ),
     "auth_failed": ErrorType("HIGH", "engine", False, "Check user name, key and password of the repository."),
+    "wrong_password": ErrorType(
+        "CRITICAL", "engine", False, "Give the password the repository was made with. Nothing was read or written."
+    ),
+    "password_missing": ErrorType("HIGH", "engine", False, "Put the password where jobs.yaml says that it is."),
     "repository_missing": ErrorType(
         "CRITICAL", "storage", False, "Mount or connect the repository, or correct its url in jobs.yaml."
     ),

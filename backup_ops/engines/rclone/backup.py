@@ -13,8 +13,9 @@ from typing import Any
 from backup_ops.engines.base import BackupResult, ItemFailure, Preview, RunContext
 from backup_ops.engines.rclone.binary import Rclone
 from backup_ops.engines.rclone.comparison import Comparison, compare, moved
+from backup_ops.engines.rclone.location import Location
 from backup_ops.engines.rclone.manifest import read_manifest, write_manifest
-from backup_ops.engines.rclone.marker import check_writable, create_marker, location_of
+from backup_ops.engines.rclone.marker import check_writable, create_marker
 from backup_ops.engines.rclone.names import display
 from backup_ops.engines.rclone.node import Node
 from backup_ops.engines.rclone.repository import SNAPSHOT_ID, Repository
@@ -24,7 +25,6 @@ from backup_ops.errors import EngineError
 from backup_ops.event import format_at
 from backup_ops.failure import Failure, failure_of
 from backup_ops.job import Job
-from backup_ops.job import Repository as RepositorySetting
 from backup_ops.progress import Progress
 from backup_ops.quantity import format_count
 
@@ -43,12 +43,12 @@ class _Before:
     notes: list[str] = field(default_factory=list)
 
 
-def back_up(job: Job, setting: RepositorySetting, rclone: Rclone) -> BackupResult:
+def back_up(job: Job, location: Location, rclone: Rclone) -> BackupResult:
     """Makes the snapshot of this run. Everything that can be refused is, before anything is written."""
     context = rclone.context
     if not SNAPSHOT_ID.fullmatch(context.run_id):
         raise ValueError(f"'{context.run_id}' is no id of a run")
-    location, source = _places(job, setting)
+    source = _source_of(job, location)
     marker = check_writable(location, rclone, context.owner, known_before=context.known_before)
     repository = Repository(location, rclone, marker) if marker else None
     snapshot_ids: list[str] = []
@@ -59,7 +59,7 @@ def back_up(job: Job, setting: RepositorySetting, rclone: Rclone) -> BackupResul
         # An earlier attempt of this very run may have died here.
         if repository.has_run_folder(context.run_id):
             repository.discard(context.run_id)
-    scan = source.scan(context, location)
+    scan = source.scan(context, location.folder)
     before = _before(repository, job, snapshot_ids)
     context.on_progress(Progress(phase="comparing", files_total=scan.files))
     comparison = compare(scan, before.nodes, source, context)
@@ -67,18 +67,18 @@ def back_up(job: Job, setting: RepositorySetting, rclone: Rclone) -> BackupResul
     if repository is None:
         repository = Repository(location, rclone, create_marker(location, rclone, context.owner))
     try:
-        return _store(job, source, scan, before, comparison, repository, rclone)
+        return _store(job, source, scan, before, comparison, repository)
     except BaseException:
         repository.discard(context.run_id)
         raise
 
 
-def preview(job: Job, setting: RepositorySetting, rclone: Rclone) -> Preview:
+def preview(job: Job, location: Location, rclone: Rclone) -> Preview:
     """What `back_up` would do now."""
     context = rclone.context
-    location, source = _places(job, setting)
+    source = _source_of(job, location)
     marker = check_writable(location, rclone, context.owner, known_before=context.known_before)
-    scan = source.scan(context, location)
+    scan = source.scan(context, location.folder)
     before = _before(Repository(location, rclone, marker) if marker else None, job)
     comparison = compare(scan, before.nodes, source, context)
     _guard(job, source, scan, before, comparison, context)
@@ -100,10 +100,11 @@ def preview(job: Job, setting: RepositorySetting, rclone: Rclone) -> Preview:
     )
 
 
-def _places(job: Job, setting: RepositorySetting) -> tuple[Path, Source]:
-    location = location_of(setting)
+def _source_of(job: Job, location: Location) -> Source:
     source = Source(job.source, job.exclude)
-    real = Path(os.path.realpath(location))
+    if location.folder is None:
+        return source
+    real = Path(os.path.realpath(location.folder))
     for root in source.roots.values():
         if Path(os.path.realpath(root)).is_relative_to(real):
             raise EngineError(
@@ -113,7 +114,7 @@ def _places(job: Job, setting: RepositorySetting) -> tuple[Path, Source]:
                     "Keep the repository outside of what it backs up.",
                 )
             )
-    return location, source
+    return source
 
 
 def _before(repository: Repository | None, job: Job, snapshot_ids: Sequence[str] | None = None) -> _Before:
@@ -197,11 +198,10 @@ def _store(
     before: _Before,
     comparison: Comparison,
     repository: Repository,
-    rclone: Rclone,
 ) -> BackupResult:
-    context = rclone.context
+    context = repository.rclone.context
     repository.check_same()
-    transfer = send(comparison.to_store, source, repository.run_folder(context.run_id), context.run_id, rclone)
+    transfer = send(comparison.to_store, source, repository, lambda node: _is_fresh(node, scan))
     nodes = _final_nodes(scan, before, comparison, transfer)
     fresh = [node for node in nodes.values() if node.is_content and node.stale is None]
     failures = [*scan.failures, *_item_failures(transfer, before)]
@@ -260,13 +260,15 @@ def _final_nodes(scan: Scan, before: _Before, comparison: Comparison, transfer: 
             del nodes[path]
     for node in comparison.kept:
         nodes[node.path] = node if not node.is_content else node.as_stale("its folder could not be listed")
-    newest = scan.started_ns - FRESH_NS
     for node in nodes.values():
-        if not node.is_content or node.ctime_ns is None or node.stale is not None:
-            continue
-        if node.ctime_ns > newest or node.path in scan.timeless:
+        if node.is_content and node.stale is None and _is_fresh(node, scan):
             node.ctime_ns = None
     return nodes
+
+
+def _is_fresh(node: Node, scan: Scan) -> bool:
+    """Whether a change of the file after the scan need not show in its times."""
+    return node.path in scan.timeless or (node.ctime_ns is not None and node.ctime_ns > scan.started_ns - FRESH_NS)
 
 
 def _item_failures(transfer: Transfer, before: _Before) -> list[ItemFailure]:

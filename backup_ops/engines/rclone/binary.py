@@ -10,25 +10,40 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from backup_ops.address import is_secret
 from backup_ops.engines.base import RunContext, Stopped
 from backup_ops.engines.process import NotStarted, Tool, ToolExit, allowed_environment
+from backup_ops.engines.rclone.location import PLAIN_ENVIRONMENT, Location
 from backup_ops.errors import EngineError, EngineMissing
 from backup_ops.failure import classify
 
-# No configuration file is read: what we call must not depend on what somebody configured for himself.
-_ENVIRONMENT = {"RCLONE_CONFIG": "/dev/null"}
-# Our own retry policy decides; rclone's would only repeat the same messages.
-_ALWAYS = ("--use-json-log", "--retries", "1", "--low-level-retries", "3")
+# Our own retry policy decides; rclone's would only repeat the same messages. A host that says nothing is given up after
+# a minute of silence, not after rclone's five.
+_ALWAYS = ("--use-json-log", "--retries", "1", "--low-level-retries", "3", "--contimeout", "15s", "--timeout", "60s")
 # What rclone exits with for a folder or a file that is not there.
 ABSENT = (3, 4)
 # What setpriv, nice and ionice exit with when they cannot execute what they should.
 _NOT_EXECUTED = (126, 127)
 # What may not be cancelled is short; on storage that hangs it must still end.
 _AT_MOST_S = 300.0
+# What rclone says of an object storage that it cannot ask what is there: whoever asks for a list hears the reason.
+_AMBIGUOUS = b"is a file not a directory"
+_HIDDEN = b"***"
+# What went wrong with a remote, as the rest of "repository nas:vault …".
+_OF_A_REMOTE = {
+    "network_error": "cannot be reached",
+    "auth_failed": "refuses this user, password or key",
+    "disk_full": "is full",
+    "tls_error": "cannot prove who it is",
+    "server_error": "answers with an error",
+    "rate_limited": "asks for fewer requests",
+    "permission_denied": "does not allow it",
+    "read_only": "can only be read",
+}
 # From this priority down a run gives way to everything else on the machine.
 _LOW_PRIORITY = 2
 
@@ -57,10 +72,16 @@ def find_binary(configured: str | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Rclone:
-    """Calls rclone for one piece of work, which `context` can stop."""
+    """Calls rclone for one piece of work, which `context` can stop, at one place.
+
+    What it needs to know of secrets is in its environment only; should it print one, nobody is shown it.
+    """
 
     binary: Path
     context: RunContext
+    location: Location | None = None
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """More of its environment."""
 
     def call(
         self,
@@ -75,12 +96,13 @@ class Rclone:
         Each line of stderr goes to `on_stderr`, or else to the run's log. Raises Stopped; when it may not be stopped
         only after five minutes, as a timeout.
         """
+        take = on_stderr or self.context.on_log
         tool = Tool(
             [str(self.binary), *arguments, *_ALWAYS],
-            environment=allowed_environment(_ENVIRONMENT),
+            environment=self._environment(),
             stdin=stdin,
             on_stdout=on_stdout,
-            on_stderr=on_stderr or self.context.on_log,
+            on_stderr=lambda line: take(self._without_secrets(line)),
             on_tool=self.context.on_tool,
             cancel=self.context.cancel if is_stoppable else threading.Event(),
             deadline_at=self.context.deadline_at if is_stoppable else time.monotonic() + _AT_MOST_S,
@@ -94,13 +116,23 @@ class Rclone:
             raise Stopped(ended.stopped)
         if ended.exit_code in _NOT_EXECUTED:
             raise self._missing(ended.stderr_tail.decode("utf-8", "replace").strip())
-        return ended
+        return replace(ended, stderr_tail=self._without_secrets(ended.stderr_tail))
+
+    def _environment(self) -> dict[str, str]:
+        wanted = PLAIN_ENVIRONMENT if self.location is None else self.location.environment
+        return allowed_environment({**wanted, **self.variables})
+
+    def _without_secrets(self, text: bytes) -> bytes:
+        hidden = self.location.hidden if self.location is not None else ()
+        for secret in (*hidden, *(os.fsencode(value) for name, value in self.variables.items() if is_secret(name))):
+            text = text.replace(secret, _HIDDEN)
+        return text
 
     def must(self, *arguments: str, stdin: bytes | None = None, is_stoppable: bool = True) -> None:
         """Runs one command that has to succeed. Raises EngineError."""
         ended = self.call(*arguments, stdin=stdin, is_stoppable=is_stoppable)
         if ended.exit_code != 0:
-            raise failed(ended)
+            raise self.error(ended)
 
     def lines(self, *arguments: str) -> list[bytes] | None:
         """What the command printed, line by line; None when what it should read is not there."""
@@ -124,8 +156,22 @@ class Rclone:
             for line in said:
                 self.context.on_log(line)
             if ended.exit_code != 0:
-                raise failed(ended)
+                raise self.error(ended)
         return ended
+
+    def error(self, ended: ToolExit) -> EngineError:
+        """What made rclone fail, from its exit code and messages; of a remote it is told which, and in what way."""
+        location = self.location
+        if location is None or location.folder is not None:
+            return failed(ended)
+        if _AMBIGUOUS in ended.stderr_tail:
+            probe = self.call("lsf", "--max-depth", "1", location.path(), on_stderr=self.context.on_log)
+            ended = ended if probe.exit_code in (0, *ABSENT) else probe
+        failure = failed(ended).failure
+        how = _OF_A_REMOTE.get(failure.error_type)
+        if how is None:
+            return EngineError(failure)
+        return EngineError(replace(failure, message=f"repository {location} {how}: {failure.message}"))
 
     @contextlib.contextmanager
     def scratch_folder(self) -> Iterator[Path]:

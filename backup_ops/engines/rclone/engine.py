@@ -11,11 +11,12 @@ from pathlib import Path
 
 import param
 
-from backup_ops.engines.base import BackupResult, EngineInfo, Preview, RunContext
-from backup_ops.engines.rclone import backup, restore
+from backup_ops.engines.base import BackupResult, EngineInfo, Owner, Preview, RunContext
+from backup_ops.engines.rclone import backup, ownership, restore, verification
 from backup_ops.engines.rclone.binary import Rclone, failed, find_binary
+from backup_ops.engines.rclone.difference import differences
+from backup_ops.engines.rclone.location import Location, location_of
 from backup_ops.engines.rclone.manifest import iterate_manifest
-from backup_ops.engines.rclone.marker import location_of
 from backup_ops.engines.rclone.names import display
 from backup_ops.engines.rclone.node import Node
 from backup_ops.engines.rclone.repository import Repository
@@ -24,7 +25,7 @@ from backup_ops.event import parse_at
 from backup_ops.failure import Failure
 from backup_ops.job import Job
 from backup_ops.job import Repository as RepositorySetting
-from backup_ops.snapshot import Entry, Restored, Snapshot
+from backup_ops.snapshot import Change, Entry, Restored, Snapshot, Verified, VerifyLevel
 
 
 class RcloneEngine(param.Parameterized):
@@ -53,10 +54,12 @@ class RcloneEngine(param.Parameterized):
         return printed[0].decode("utf-8", "replace").removeprefix("rclone ").strip()
 
     def backup(self, job: Job, repository: RepositorySetting, context: RunContext) -> BackupResult:
-        return backup.back_up(job, repository, self._rclone(context))
+        location = location_of(repository)
+        return backup.back_up(job, location, self._rclone(context, location))
 
     def preview(self, job: Job, repository: RepositorySetting, context: RunContext) -> Preview:
-        return backup.preview(job, repository, self._rclone(context))
+        location = location_of(repository)
+        return backup.preview(job, location, self._rclone(context, location))
 
     def snapshots(
         self,
@@ -70,27 +73,25 @@ class RcloneEngine(param.Parameterized):
                 raise EngineError(failure)
             on_damage(failure)
 
-        with self._reading() as rclone:
-            heads = Repository.open(location_of(repository), rclone).heads(damaged)
+        with self._opened(repository) as opened:
+            heads = opened.heads(damaged)
             found = [_snapshot(head) for head in heads if job is None or head["job_uid"] == job.job_uid]
         return sorted(found, key=lambda snapshot: (snapshot.created_at, snapshot.snapshot_id), reverse=True)
 
     def ls(self, repository: RepositorySetting, snapshot_id: str, path: str = "") -> Iterator[Entry]:
         below = os.fsencode(path).strip(b"/").removeprefix(b"./")
         below = b"" if below == b"." else below
-        with self._reading() as rclone:
-            opened = Repository.open(location_of(repository), rclone)
-            with opened.manifest(opened.head(snapshot_id)) as file:
-                is_found = False
-                for node in iterate_manifest(file, below):
-                    is_found = True
-                    if node.path:  # the root of the source itself has no name
-                        yield _entry(node)
-                if below and not is_found:
-                    raise UsageError(
-                        f"snapshot {snapshot_id} holds no '{display(below)}'.",
-                        hint="Without a path `ls` shows all it holds.",
-                    )
+        with self._opened(repository) as opened, opened.manifest(opened.head(snapshot_id)) as file:
+            is_found = False
+            for node in iterate_manifest(file, below):
+                is_found = True
+                if node.path:  # the root of the source itself has no name
+                    yield _entry(node)
+            if below and not is_found:
+                raise UsageError(
+                    f"snapshot {snapshot_id} holds no '{display(below)}'.",
+                    hint="Without a path `ls` shows all it holds.",
+                )
 
     def restore(
         self,
@@ -103,29 +104,71 @@ class RcloneEngine(param.Parameterized):
         dry_run: bool = False,
         context: RunContext,
     ) -> Restored:
-        rclone = self._rclone(context)
-        opened = Repository.open(location_of(repository), rclone)
-        return restore.restore(opened, snapshot_id, target, paths, overwrite=overwrite, dry_run=dry_run, rclone=rclone)
+        location = location_of(repository)
+        opened = Repository.open(location, self._rclone(context, location))
+        return restore.restore(opened, snapshot_id, target, paths, overwrite=overwrite, dry_run=dry_run)
+
+    def diff(self, repository: RepositorySetting, before: str, after: str) -> Iterator[Change]:
+        with (
+            self._opened(repository) as opened,
+            opened.manifest(opened.head(before)) as first,
+            opened.manifest(opened.head(after)) as second,
+        ):
+            yield from differences(first, second)
+
+    def verify(
+        self,
+        repository: RepositorySetting,
+        *,
+        job: Job | None = None,
+        level: VerifyLevel = "list",
+        sample_files: int = 50,
+        context: RunContext,
+    ) -> Verified:
+        location = location_of(repository)
+        try:
+            opened = Repository.open(location, self._rclone(context, location))
+        except EngineError as error:
+            if error.failure.error_type != "repository_corrupt":
+                raise
+            return verification.marker_damaged(str(location), level, error.failure)
+        return verification.verify(
+            opened, level, job_uid=None if job is None else job.job_uid, sample_files=sample_files
+        )
+
+    def take_over(self, repository: RepositorySetting, context: RunContext) -> Owner | None:
+        location = location_of(repository)
+        return ownership.take_over(location, self._rclone(context, location), context.owner)
+
+    def discard(self, repository: RepositorySetting, run_ids: Sequence[str], context: RunContext) -> list[str]:
+        location = location_of(repository)
+        return ownership.discard(location, self._rclone(context, location), run_ids)
 
     def is_committed(self, repository: RepositorySetting, run_id: str) -> bool:
-        with self._reading() as rclone:
-            try:
-                Repository.open(location_of(repository), rclone).head(run_id)
-            except UnknownSnapshot:
+        try:
+            with self._opened(repository) as opened:
+                opened.head(run_id)
+        except UnknownSnapshot:
+            return False
+        except EngineError as error:
+            if error.failure.error_type == "repository_missing":
                 return False
-            except EngineError as error:
-                if error.failure.error_type == "repository_missing":
-                    return False
-                raise
-            return True
+            raise
+        return True
 
-    def _rclone(self, context: RunContext) -> Rclone:
-        return Rclone(find_binary(self.binary_path), context)
+    def _rclone(self, context: RunContext, location: Location | None = None) -> Rclone:
+        return Rclone(find_binary(self.binary_path), context, location)
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[Rclone]:
+    def _opened(self, repository: RepositorySetting) -> Iterator[Repository]:
+        location = location_of(repository)
+        with self._reading(location) as rclone:
+            yield Repository.open(location, rclone)
+
+    @contextlib.contextmanager
+    def _reading(self, location: Location | None = None) -> Iterator[Rclone]:
         with tempfile.TemporaryDirectory(prefix="backup-ops-") as scratch:
-            yield self._rclone(RunContext(run_id="reading", scratch=Path(scratch)))
+            yield self._rclone(RunContext(run_id="reading", scratch=Path(scratch)), location)
 
 
 def _snapshot(head: dict[str, object]) -> Snapshot:
@@ -139,6 +182,7 @@ def _snapshot(head: dict[str, object]) -> Snapshot:
         bytes=int(str(head["bytes"])),
         bytes_added=int(str(head["bytes_added"])),
         is_complete=bool(head["is_complete"]),
+        job_uid=str(head["job_uid"]),
     )
 
 

@@ -20,7 +20,8 @@ HASHED = "%~"
 RESTORE_STAGING = b".backup-ops-restore-"
 """How the folder begins in which a restore keeps what it has not put in its place yet."""
 
-_MAX_NAME_BYTES = 255
+MAX_NAME_BYTES = 255
+"""What a name may have on any file system we know."""
 
 # Control characters; % itself, so that no two names share a spelling; the signs rclone writes control characters with
 # (U+2400 to U+2426), its quoting sign U+201B, and the full-width forms it gives to / and dots. With those left as they
@@ -28,15 +29,19 @@ _MAX_NAME_BYTES = 255
 _ODD = re.compile("[\x00-\x1f\x7f%\u201b\u2400-\u2426\uff00-\uffef]")
 
 
-def stored_paths(paths: Iterable[bytes]) -> dict[bytes, str]:
-    """Where each path goes below one run's folder. No two meet, also on storage that ignores case."""
+def stored_paths(paths: Iterable[bytes], max_name_bytes: int = MAX_NAME_BYTES) -> dict[bytes, str]:
+    """Where each path goes below one run's folder. No two meet, also on storage that ignores case.
+
+    A path with a longer name in it goes by its hash: where names are encrypted less is left of what storage takes.
+    """
     stored: dict[bytes, str] = {}
     taken: set[str] = set()
     for path in paths:
         spelled = spelled_path(path)
         # Upper case first: some disks compare that, and there ı and i are one; casefold makes ß and SS one.
         folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", spelled).upper().casefold())
-        stored[path] = hashed_path(path) if folded in taken else spelled
+        is_too_long = any(len(name) > max_name_bytes for name in spelled.encode().split(b"/"))
+        stored[path] = hashed_path(path) if folded in taken or is_too_long else spelled
         taken.add(folded)
     return stored
 
@@ -60,7 +65,7 @@ def _stored_name(name: bytes) -> str:
     except UnicodeDecodeError:
         # Which of the bytes are text cannot be told, so only ASCII stays.
         encoded = "".join(chr(byte) if 0x20 <= byte < 0x7F and byte != 0x25 else f"%{byte:02X}" for byte in name)
-    if len(encoded.encode()) <= _MAX_NAME_BYTES:
+    if len(encoded.encode()) <= MAX_NAME_BYTES:
         return encoded
     # '%~' never comes out of the spelling above, so a shortened name cannot meet a whole one.
     readable = "".join(character for character in encoded[:80] if character.isascii())

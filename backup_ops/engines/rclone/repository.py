@@ -12,7 +12,9 @@ from typing import Any
 
 from backup_ops.engines.base import Stopped
 from backup_ops.engines.rclone.binary import Rclone, as_list
-from backup_ops.engines.rclone.marker import FORMAT, check_format, missing, read_marker, why_missing
+from backup_ops.engines.rclone.encryption import unlocked
+from backup_ops.engines.rclone.location import Location
+from backup_ops.engines.rclone.marker import check_format, missing, read_marker, why_missing
 from backup_ops.engines.rclone.node import Node
 from backup_ops.engines.rclone.seal import Damaged, seal, sha256_of, unseal
 from backup_ops.errors import BackupError, EngineError, UnknownSnapshot, did_you_mean
@@ -25,28 +27,34 @@ _FIRST_BATCH = 8
 
 
 class Repository:
-    """An opened repository. Everything in it but the marker is written by rclone."""
+    """An opened repository. Everything in it but the marker is written by rclone.
 
-    def __init__(self, location: Path, rclone: Rclone, marker: dict[str, Any]) -> None:
+    `rclone` is how to call it for what `path` names: encrypted or not, here or on a remote.
+    """
+
+    def __init__(self, location: Location, rclone: Rclone, marker: dict[str, Any]) -> None:
+        """Raises EngineError when the password is wrong or missing, or there should be none."""
         self.location = location
         self.repository_id: str = marker["repository_id"]
-        self._rclone = rclone
+        self.is_encrypted = "encryption" in marker
+        self.rclone, self._start = unlocked(location, marker, rclone)
+        self._format: int = marker["format"]
 
     @classmethod
-    def open(cls, location: Path, rclone: Rclone) -> Repository:
-        """For reading. Raises EngineError: repository_missing, repository_corrupt, config_invalid."""
+    def open(cls, location: Location, rclone: Rclone) -> Repository:
+        """For reading. Raises EngineError: repository_missing, repository_corrupt, config_invalid, wrong_password."""
         marker = read_marker(location, rclone)
         if marker is None:
-            raise missing(f"there is no repository at {location}: {why_missing(location)}.")
+            raise missing(f"there is no repository at {location}: {why_missing(location, rclone)}.")
         return cls(location, rclone, marker)
 
     def check_same(self) -> None:
         """Raises EngineError when another repository, or none, is at this place by now: a disk that was unmounted."""
-        marker = read_marker(self.location, self._rclone)
+        marker = read_marker(self.location, self.rclone)
         if marker is None:
+            why = why_missing(self.location, self.rclone)
             raise missing(
-                f"repository {self.location} was there when the run began, and now {why_missing(self.location)}."
-                " Nothing was committed.",
+                f"repository {self.location} was there when the run began, and now {why}. Nothing was committed.",
                 "Mount or connect it again, and run again.",
             )
         if marker["repository_id"] != self.repository_id:
@@ -74,15 +82,15 @@ class Repository:
         if runs:
             # Patterns, so that one call lists these run folders and enters no other.
             patterns = as_list([f"/{run}/**" for run in sorted(runs) if SNAPSHOT_ID.fullmatch(run)])
-            self._rclone.quietly(
+            self.rclone.quietly(
                 "lsf", "-R", "--files-only", "--format", "sp", "--separator", "\t", "--include-from", "-",
-                str(self.location / "runs"), stdin=patterns, on_stdout=take,
+                self.runs, stdin=patterns, on_stdout=take,
             )  # fmt: skip
         return [node for names in expected.values() for node in names]
 
     def snapshot_ids(self) -> list[str]:
         """Ids of what looks like a committed snapshot, newest first."""
-        names = self._rclone.lines("lsf", "--files-only", str(self.location / "snapshots")) or []
+        names = self.rclone.lines("lsf", "--files-only", self._path("snapshots")) or []
         found = (name.decode("utf-8", "replace").removesuffix(".json") for name in names if name.endswith(b".json"))
         return sorted((name for name in found if SNAPSHOT_ID.fullmatch(name)), reverse=True)
 
@@ -131,22 +139,22 @@ class Repository:
     def commit(self, snapshot_id: str, head: dict[str, Any], manifest: Path) -> int:
         """Puts the manifest and then, as the last thing, the seal there. Returns the bytes they take."""
         content = head | {
-            "format": FORMAT,
+            "format": self._format,
             "repository_id": self.repository_id,
             "snapshot_id": snapshot_id,
             "manifest": {"bytes": manifest.stat().st_size, "sha256": sha256_of(manifest)},
         }
         self.check_same()
         # copyto writes beside (.partial), checks the copy against the original, and renames.
-        self._rclone.must("copyto", str(manifest), self._path(f"snapshots/{snapshot_id}.parquet"), "--no-check-dest")
-        _flush(self.location)
+        self.rclone.must("copyto", str(manifest), self._path(f"snapshots/{snapshot_id}.parquet"), "--no-check-dest")
+        _flush(self.location.folder)
         sealed = manifest.with_suffix(".json")
         sealed.write_bytes(seal(content))
-        self._rclone.context.check()
+        self.rclone.context.check()
         self.check_same()
         try:
             # From here on it cannot be stopped: a cancelled run must not turn out to be committed.
-            self._rclone.must(
+            self.rclone.must(
                 "copyto",
                 str(sealed),
                 self._path(f"snapshots/{snapshot_id}.json"),
@@ -156,36 +164,41 @@ class Repository:
         except EngineError:
             self.discard(snapshot_id)
             raise
-        _flush(self.location)
+        _flush(self.location.folder)
         return manifest.stat().st_size + sealed.stat().st_size
 
     def discard(self, snapshot_id: str) -> None:
         """Removes what a run that will not be committed has left. Seal first, so that it is never half there."""
         with contextlib.suppress(BackupError, Stopped):  # what stays is garbage that no manifest names
             for name in (f"snapshots/{snapshot_id}.json", f"snapshots/{snapshot_id}.parquet"):
-                self._rclone.quietly("deletefile", self._path(name), is_stoppable=False)
+                self.rclone.quietly("deletefile", self._path(name), is_stoppable=False)
             if self.has_run_folder(snapshot_id):
-                self._rclone.quietly("purge", self.run_folder(snapshot_id), is_stoppable=False)
+                self.rclone.quietly("purge", self.run_folder(snapshot_id), is_stoppable=False)
 
     def has_run_folder(self, run_id: str) -> bool:
         return (
-            self._rclone.quietly("lsf", "--max-depth", "1", self.run_folder(run_id), is_stoppable=False).exit_code == 0
+            self.rclone.quietly("lsf", "--max-depth", "1", self.run_folder(run_id), is_stoppable=False).exit_code == 0
         )
 
     def run_folder(self, run_id: str) -> str:
         """Where the content of a run lies, as rclone is told it."""
         return self._path(f"runs/{run_id}")
 
+    @property
+    def runs(self) -> str:
+        """The folder of all runs, as rclone is told it."""
+        return self._path("runs")
+
     def _path(self, name: str) -> str:
         if not SNAPSHOT_ID.fullmatch(Path(name).name.partition(".")[0]):
             raise ValueError(f"'{name}' is no path in a repository")
-        return str(self.location / name)
+        return f"{self._start}{'' if self._start.endswith((':', '/')) else '/'}{name}"
 
     @contextlib.contextmanager
     def _fetched(self, names: list[str]) -> Iterator[Path]:
-        with self._rclone.scratch_folder() as folder:
-            self._rclone.must(
-                "copy", str(self.location), str(folder), "--files-from-raw", "-", "--no-traverse", "--no-check-dest",
+        with self.rclone.scratch_folder() as folder:
+            self.rclone.must(
+                "copy", self._start, str(folder), "--files-from-raw", "-", "--no-traverse", "--no-check-dest",
                 stdin=as_list(names),
             )  # fmt: skip
             yield folder
@@ -205,10 +218,15 @@ class Repository:
         return head
 
 
-def _flush(location: Path) -> None:
-    """Waits until what was written to the file system of the repository survives a power cut; Linux only."""
+def _flush(folder: Path | None) -> None:
+    """Waits until what was written to the file system of the repository survives a power cut; Linux only.
+
+    Of a remote nobody can ask that.
+    """
+    if folder is None:
+        return
     with contextlib.suppress(OSError, AttributeError):
-        descriptor = os.open(location, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
             ctypes.CDLL(None).syncfs(descriptor)
         finally:

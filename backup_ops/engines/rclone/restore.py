@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backup_ops.engines.process import ToolExit
-from backup_ops.engines.rclone.binary import Rclone, failed
 from backup_ops.engines.rclone.copying import Copying
 from backup_ops.engines.rclone.manifest import read_manifest
 from backup_ops.engines.rclone.marker import missing, read_marker, why_missing
@@ -30,6 +29,7 @@ from backup_ops.snapshot import Restored
 
 _LISTED_DAMAGED = 10
 _CHUNK_BYTES = 1 << 20
+_OF_THE_WAY = frozenset({"network_error", "auth_failed", "tls_error", "rate_limited", "server_error", "timeout"})
 # The longest path the system takes, less what rclone appends to a name while it writes.
 _MAX_PATH_BYTES = 4095 - len(".01234567.partial")
 
@@ -42,7 +42,6 @@ def restore(
     *,
     overwrite: bool,
     dry_run: bool,
-    rclone: Rclone,
 ) -> Restored:
     """Puts what is selected under `target`, each file whole and proven or not at all."""
     started = time.monotonic()
@@ -54,7 +53,7 @@ def restore(
     _check_target(target, repository, selection, overwrite=overwrite)
     notes: tuple[str, ...] = ()
     if not dry_run:
-        notes = _Restoring(repository, snapshot_id, target, selection, rclone).perform()
+        notes = _Restoring(repository, snapshot_id, target, selection).perform()
     return Restored(
         snapshot_id=snapshot_id,
         target=str(target),
@@ -70,8 +69,8 @@ def restore(
 
 def _check_target(target: Path, repository: Repository, selection: Selection, *, overwrite: bool) -> None:
     real = Path(os.path.realpath(target))
-    location = Path(os.path.realpath(repository.location))
-    if real.is_relative_to(location):
+    folder = repository.location.folder
+    if folder is not None and real.is_relative_to(os.path.realpath(folder)):
         raise RestoreRefused(
             f"target {target} lies inside repository {repository.location}.", hint="Name another folder."
         )
@@ -113,7 +112,9 @@ def _check_target(target: Path, repository: Repository, selection: Selection, *,
 
 def _check_spared(target: Path, repository: Repository, selection: Selection) -> None:
     """That nothing is written over the repository, or over a symlink that leads to it."""
-    location = Path(os.path.abspath(repository.location))
+    if repository.location.folder is None:
+        return
+    location = Path(os.path.abspath(repository.location.folder))
     links = (folder for folder in (location, *location.parents) if folder.is_symlink())
     on_the_way = [Path(os.path.realpath(link.parent)) / link.name for link in links]
     for place in (Path(os.path.realpath(location)), *on_the_way):
@@ -131,15 +132,13 @@ def _check_spared(target: Path, repository: Repository, selection: Selection) ->
 
 
 class _Restoring:
-    def __init__(
-        self, repository: Repository, snapshot_id: str, target: Path, selection: Selection, rclone: Rclone
-    ) -> None:
+    def __init__(self, repository: Repository, snapshot_id: str, target: Path, selection: Selection) -> None:
         self._repository = repository
         self._snapshot_id = snapshot_id
         self._path = target
         self._selection = selection
-        self._rclone = rclone
-        self._context = rclone.context
+        self._rclone = repository.rclone
+        self._context = repository.rclone.context
         self._damaged: list[tuple[bytes, str]] = []
         self._staged: dict[str, bytes] = {}
         """Where content is that could not be staged under the name it is stored by."""
@@ -214,7 +213,7 @@ class _Restoring:
         if not stored:
             return
         copying = Copying(self._rclone, "restoring", len(stored), sum(stored.values()))
-        runs, content = str(self._repository.location / "runs"), os.fsdecode(staging) + "/content"
+        runs, content = self._repository.runs, os.fsdecode(staging) + "/content"
         near: list[str] = []
         far: dict[str, list[str]] = {}
         for path in sorted(stored):
@@ -234,7 +233,7 @@ class _Restoring:
     def _check_fetched(self, ended: ToolExit, copying: Copying) -> None:
         if ended.exit_code in (0, 3):
             return  # what is not there is found below, file by file
-        failure = failed(ended).failure
+        failure = self._rclone.error(ended).failure
         kind = failure.error_type
         if kind in ("disk_full", "read_only") or STAGING in failure.message:  # what is only read is never full
             remedy = f"Free space at target {self._path}, or name a folder on a larger disk."
@@ -245,6 +244,10 @@ class _Restoring:
         if kind == "permission_denied":
             remedy = f"Grant this user read access to repository {self._repository.location}."
             raise EngineError(failure_of(kind, failure.message, remedy))
+        if kind in _OF_THE_WAY:
+            # Some files did not come because of it, and none of them is damaged.
+            message = f"the restore into {self._path} stopped: {failure.message} What was put there before is whole."
+            raise EngineError(failure_of(kind, message, "Restore again with --overwrite when it can be reached."))
         if kind == "out_of_memory" or not copying.messages:
             self._check_repository()
             raise EngineError(failure)
@@ -254,7 +257,7 @@ class _Restoring:
         location = self._repository.location
         marker = read_marker(location, self._rclone)
         if marker is None:
-            why = why_missing(location)
+            why = why_missing(location, self._rclone)
         elif marker["repository_id"] != self._repository.repository_id:
             why = f"another repository, {marker['repository_id']}, is in its place"
         else:

@@ -6,16 +6,18 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from backup_ops.engines.process import ToolExit
-from backup_ops.engines.rclone.binary import Rclone, as_list, failed
+from backup_ops.engines.rclone import encryption
+from backup_ops.engines.rclone.binary import as_list
 from backup_ops.engines.rclone.comparison import hash_stable, refreshed
 from backup_ops.engines.rclone.copying import Copying
-from backup_ops.engines.rclone.names import HASHED, display, hashed_path, stored_paths
+from backup_ops.engines.rclone.names import HASHED, MAX_NAME_BYTES, display, hashed_path, stored_paths
 from backup_ops.engines.rclone.node import Node
+from backup_ops.engines.rclone.repository import Repository
 from backup_ops.engines.rclone.source import Source
 from backup_ops.errors import EngineError
 from backup_ops.failure import Failure, classify, failure_of, failure_of_os_error
@@ -35,31 +37,39 @@ class Transfer:
     failures: dict[bytes, Failure] = field(default_factory=dict)
 
 
-def send(nodes: Sequence[Node], source: Source, run_folder: str, run_id: str, rclone: Rclone) -> Transfer:
-    """Copies the content of the nodes into the run folder, and makes sure of each.
+def send(nodes: Sequence[Node], source: Source, repository: Repository, is_fresh: Callable[[Node], bool]) -> Transfer:
+    """Copies the content of the nodes into the folder of this run, and makes sure of each.
+
+    On this machine all that was stored is read back. On a remote it is listed by name and size, rclone compares a hash
+    where the remote has one, and what is read back is only what may have changed unseen: `is_fresh`.
 
     Raises EngineError when the repository, and not a file, is at fault.
     """
-    return _Sending(nodes, source, run_folder, run_id, rclone).perform()
+    return _Sending(nodes, source, repository, is_fresh).perform()
 
 
 class _Sending:
-    def __init__(self, nodes: Sequence[Node], source: Source, run_folder: str, run_id: str, rclone: Rclone) -> None:
+    def __init__(
+        self, nodes: Sequence[Node], source: Source, repository: Repository, is_fresh: Callable[[Node], bool]
+    ) -> None:
         self._nodes = nodes
         self._source = source
-        self._run_folder = run_folder
-        self._run_id = run_id
-        self._rclone = rclone
-        self._copying = Copying(rclone, "copying", len(nodes), sum(node.size_bytes for node in nodes))
+        self._repository = repository
+        self._is_fresh = is_fresh
+        self._rclone = repository.rclone
+        self._run_id = self._rclone.context.run_id
+        self._run_folder = repository.run_folder(self._run_id)
+        self._copying = Copying(self._rclone, "copying", len(nodes), sum(node.size_bytes for node in nodes))
         self._ended: list[ToolExit] = []
-        self._arrived: dict[str, tuple[int, str]] = {}
+        self._arrived: dict[str, tuple[int, str | None]] = {}
         self._kept: set[str] = set()
         self._transfer = Transfer()
 
     def perform(self) -> Transfer:
         if not self._nodes:
             return self._transfer
-        names = stored_paths(node.path for node in self._nodes)
+        longest = encryption.MAX_NAME_BYTES if self._repository.is_encrypted else MAX_NAME_BYTES
+        names = stored_paths((node.path for node in self._nodes), longest)
         refused = self._try(self._nodes, names)
         if refused:
             # A disk may take neither 'a:b' nor 300 letters; the hash of the path it takes.
@@ -74,6 +84,7 @@ class _Sending:
         """Sends the nodes under these names. Returns those that did not arrive although the source is all right."""
         self._copy(nodes, names)
         self._list_arrived(below, len(nodes))
+        self._read_back(nodes, names)
         refused = []
         for node in nodes:
             self._rclone.context.check()
@@ -118,34 +129,64 @@ class _Sending:
             return False
 
     def _list_arrived(self, below: str, files_total: int) -> None:
-        """Size and sha256 of what is in the run folder now, read back from there."""
-        context = self._rclone.context
+        """What is in the run folder now: the size of each file, and where the storage is asked for it, the sha256."""
+        with_digest = self._repository.location.folder is not None and not self._repository.is_encrypted
 
         def take(line: bytes) -> None:
-            digest, size, name = line.split(b"\t", 2)
-            if not _SHA256.fullmatch(digest):
-                # rclone prints no hash, or a word, when it cannot read what it should hash, and exits with 0.
-                shown = display(name)
-                raise EngineError(
-                    failure_of(
-                        "io_error",
-                        f"{shown} was stored in {self._run_folder} and cannot be read back: rclone gives its sha256 as"
-                        f" '{display(digest)}'.",
-                    )
-                )
-            self._arrived[below + name.decode("utf-8", "surrogateescape")] = (
-                int(size),
-                digest.decode("ascii", "replace"),
-            )
-            if len(self._arrived) % 500 == 0:
-                done = len(self._arrived)
-                context.on_progress(Progress(phase="checking", files_done=done, files_total=files_total))
+            digest, size, name = line.split(b"\t", 2) if with_digest else (b"", *line.split(b"\t", 1))
+            path = below + name.decode("utf-8", "surrogateescape")
+            self._arrived[path] = int(size), self._readable(digest, path) if with_digest else None
+            self._tell_checked(len(self._arrived), files_total)
 
         # Not even the folder is there when nothing arrived; then the list stays empty.
         self._rclone.quietly(
-            "lsf", "-R", "--files-only", "--format", "hsp", "--hash", "SHA256", "--separator", "\t",
-            f"{self._run_folder}/{below}", on_stdout=take,
+            "lsf", "-R", "--files-only", "--format", "hsp" if with_digest else "sp", "--hash", "SHA256",
+            "--separator", "\t", f"{self._run_folder}/{below}", on_stdout=take,
         )  # fmt: skip
+
+    def _read_back(self, nodes: Sequence[Node], names: Mapping[bytes, str]) -> None:
+        """The sha256 of what must be looked into, of all that rclone did not give one for."""
+        is_here = self._repository.location.folder is not None
+        doubted = [
+            names[node.path]
+            for node in nodes
+            if self._arrived.get(names[node.path], (0, ""))[1] is None
+            and (is_here or self._is_fresh(node) or not self._looks_as_scanned(node))
+        ]
+
+        def take(line: bytes) -> None:
+            digest, name = line.split(b"  ", 1)
+            path = name.decode("utf-8", "surrogateescape")
+            self._arrived[path] = self._arrived[path][0], self._readable(digest, path)
+            self._tell_checked(0, len(doubted))
+
+        if doubted:
+            self._rclone.quietly(
+                "hashsum", "SHA256", "--download", self._run_folder, "--files-from-raw", "-", "--no-traverse",
+                stdin=as_list(doubted), on_stdout=take,
+            )  # fmt: skip
+
+    def _readable(self, digest: bytes, path: str) -> str:
+        if not _SHA256.fullmatch(digest):
+            # rclone prints no hash, or a word, when it cannot read what it should hash, and exits with 0.
+            raise EngineError(
+                failure_of(
+                    "io_error",
+                    f"{display(os.fsencode(path))} was stored in {self._run_folder} and cannot be read back: rclone"
+                    f" gives its sha256 as '{display(digest)}'.",
+                )
+            )
+        return digest.decode("ascii")
+
+    def _tell_checked(self, done: int, files_total: int) -> None:
+        if done % 500 == 0:
+            self._rclone.context.on_progress(Progress(phase="checking", files_done=done, files_total=files_total))
+
+    def _looks_as_scanned(self, node: Node) -> bool:
+        try:
+            return node.looks_like(self._source.lstat(node.path))
+        except OSError:
+            return False
 
     def _proven(self, node: Node, name: str) -> str | None:
         """The sha256 of what is stored, if that is the file as `node` describes it.
@@ -161,9 +202,13 @@ class _Sending:
         except OSError:
             return None
         if node.looks_like(status):
-            return digest if size == node.size_bytes else None
+            if size != node.size_bytes:
+                return None
+            return digest or hash_stable(self._source, node, self._rclone.context)
         now = refreshed(node, status)
-        if now is None or size != now.size_bytes or hash_stable(self._source, now, self._rclone.context) != digest:
+        if now is None or digest is None or size != now.size_bytes:
+            return None
+        if hash_stable(self._source, now, self._rclone.context) != digest:
             return None
         for changed in ("size_bytes", "mtime_ns", "mode", "uid", "gid", "inode", "ctime_ns"):
             setattr(node, changed, getattr(now, changed))
@@ -213,7 +258,7 @@ class _Sending:
             return failure_of("name_invalid", f"{display(node.path)} could not be stored: {message}")
         bad = next((ended for ended in self._ended if ended.exit_code != 0), None)
         if bad is not None:
-            raise failed(bad)
+            raise self._rclone.error(bad)
         raise EngineError(
             failure_of(
                 "unknown", f"{display(node.path)} was not stored, and rclone reports no error. Look into the log."

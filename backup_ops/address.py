@@ -1,0 +1,73 @@
+"""The address of a remote repository, as rclone reads it: `NAME:path`, or `:backend,option=value:path`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_VALUE = r"(?:\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'|[^,:\"']*)"
+_ADDRESS = re.compile(
+    rf"(?P<start>(?P<colon>:?)(?P<name>[\w.+@][\w.+@ -]*)(?P<options>(?:,[\w-]+(?:={_VALUE})?)*):)(?P<path>.*)",
+    re.DOTALL,
+)
+_OPTION = re.compile(r"([\w-]+)=")
+# The options of rclone's backends that hold what opens a door, by how they are called; what names a file or an address
+# where such a thing is found may be written down.
+_SECRET = re.compile(
+    r"pass(?:word|phrase)?\d?$|secret|token$|credentials?$|authorization$|cookies$|mnemonic$|access_grant$|sas_url$"
+    r"|connection_string$|session_id$|key_pem$|^key$|(?:api|library|master|private|account|access|customer)_keys?$",
+    re.IGNORECASE,
+)
+_CAN_BE_A_VARIABLE = re.compile(r"\w+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Address:
+    """`name` is that of a configured remote, or of a backend when the address says all about it (`is_whole`).
+
+    `start` is everything up to the path: what other paths on the same remote begin with.
+    """
+
+    start: str
+    name: str
+    is_whole: bool
+    options: str
+    path: str
+
+    @property
+    def variable(self) -> str | None:
+        """The environment variable that configures the remote; None when none can, or none has to."""
+        if self.is_whole or not _CAN_BE_A_VARIABLE.fullmatch(self.name):
+            return None
+        return f"RCLONE_CONFIG_{self.name.upper()}_TYPE"
+
+
+def parse_address(url: str) -> Address | None:
+    """The parts of the address; None for what rclone would not take for a remote.
+
+    >>> parse_address("nas:/vault").name, parse_address(":sftp,host=nas:vault").is_whole, parse_address("/mnt/disk")
+    ('nas', True, None)
+    """
+    found = _ADDRESS.fullmatch(url)
+    if found is None:
+        return None
+    return Address(found["start"], found["name"], bool(found["colon"]), found["options"], found["path"])
+
+
+def secret_in(url: str) -> str | None:
+    """The name of what in the address is a secret: an option of rclone, or `password` before an @; None when all may be
+    read by everybody.
+
+    >>> secret_in(":webdav,url=x,pass=abc:"), secret_in("https://me:abc@nas/"), secret_in(":sftp,key_file=/k:")
+    ('pass', 'password', None)
+    """
+    if re.search(r"\w+://[^/@]*:[^/@]*@", url):
+        return "password"
+    address = parse_address(url)
+    options = _OPTION.findall(url if address is None else address.options)
+    return next((name for name in options if is_secret(name)), None)
+
+
+def is_secret(option: str) -> bool:
+    """Whether the option of a backend holds a secret, by its name."""
+    return _SECRET.search(option.replace("-", "_")) is not None
