@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from bench_of_engines import SCALE, Bench
+from servers import KINDS, serving
 from trees import RandomTree
 
 from backup_ops.engines.base import Stopped
 from backup_ops.errors import EngineError
-from backup_ops.job import Limits
+from backup_ops.job import Limits, Repository, SecretReference
 from backup_ops.progress import Progress
-from backup_ops.snapshot import Verified, VerifyLevel
+from backup_ops.snapshot import VERIFY_LEVELS, Verified, VerifyLevel
 
 FLIPS = 3 * SCALE
 
@@ -92,6 +93,61 @@ def test_a_flipped_bit_of_content_is_found_by_full_and_named(bench: Bench, seed:
         assert verified.snapshots_damaged == 2
         assert verified.damages_total == len(verified.damages)
         file.write_bytes(intact)
+
+
+def test_of_an_encrypted_repository_the_same_is_found(small: Bench, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damage of any file that lies there: by list when it describes a snapshot, by full when it is content."""
+    monkeypatch.setenv("PROOF_PASSWORD", "open sesame")
+    password = SecretReference("env", "PROOF_PASSWORD")
+    small.repository = Repository(name="vault", engine="rclone", url=str(small.location), password=password)
+    chance = random.Random(seed)
+    first, second = small.backup(), small.backup()
+    assert verify(small, "full").is_sound
+    known = {f"snapshots/{result.snapshot_id}.{end}" for result in (first, second) for end in ("json", "parquet")}
+    seen = set()
+    files = [path for path in small.location.rglob("*") if path.is_file()]
+    assert len(files) == 7
+    for file in files:
+        for position in (3, None):  # in the magic word of a file, and anywhere
+            intact = file.read_bytes()
+            damaged = bytearray(intact)
+            damaged[chance.randrange(len(damaged)) if position is None else position] ^= 1 << chance.randrange(8)
+            file.write_bytes(damaged)
+            listed, read = verify(small), verify(small, "full")
+            assert (read.damages_total, listed.damages_total) in ((1, 1), (1, 0))
+            damage = read.damages[0]
+            seen.add(damage.path)
+            if damage.stored is None:
+                assert listed.damages == read.damages
+                assert damage.path == "backup_ops.json" or damage.snapshots[0] in damage.what
+            else:
+                assert "cannot be read" in damage.what
+                assert damage.snapshots == (second.snapshot_id, first.snapshot_id)
+            file.write_bytes(intact)
+    assert seen == {"backup_ops.json", "one", "folder/two", *known}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_a_remote_it_reads_what_is_there(small: Bench, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(kind, small.folder / "served") as server:
+        for name, value in server.variables.items():
+            monkeypatch.setenv(name, value)
+        small.repository = Repository(name="far", engine="rclone", url=server.url)
+        result = small.backup()
+        for level in VERIFY_LEVELS:
+            assert verify(small, level).is_sound
+        stored = server.folder / "store" / "vault" / "runs" / str(result.snapshot_id)
+        (stored / "one").write_bytes(b"0ne")
+        assert verify(small).is_sound
+        assert [damage.path for damage in verify(small, "full").damages] == ["one"]
+        (stored / "folder" / "two").unlink()
+        server.stop()  # it remembers for minutes what was in its folders
+        server.start()
+        assert [damage.path for damage in verify(small).damages] == ["folder/two"]
+        server.stop()
+        with pytest.raises(EngineError) as caught:
+            verify(small)
+        assert caught.value.failure.error_type == "network_error"
 
 
 def test_content_that_is_gone_or_short_is_found_by_list(small: Bench) -> None:

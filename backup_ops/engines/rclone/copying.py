@@ -56,8 +56,7 @@ class Copying:
         if isinstance(said.get("stats"), dict):
             self._tell(said["stats"])
         elif said.get("level") in ("error", "critical") and said.get("object"):
-            path = _PARTIAL.sub("", str(said["object"]))
-            self.messages.setdefault(path, str(said.get("msg", "")))
+            self.messages.setdefault(told_path(str(said["object"])), str(said.get("msg", "")))
 
     def _tell(self, stats: dict[str, object]) -> None:
         def number(name: str) -> int:
@@ -81,3 +80,8 @@ class Copying:
                 item=item,
             )
         )
+
+
+def told_path(name: str) -> str:
+    """The file that rclone speaks of, which has another name while it is written."""
+    return _PARTIAL.sub("", name)
