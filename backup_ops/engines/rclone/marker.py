@@ -51,7 +51,7 @@ def check_writable(location: Location, rclone: Rclone, owner: Owner, *, known_be
     """The marker of a repository this owner may write to; None when one can be created there. Raises EngineError."""
     marker = read_marker(location, rclone)
     if marker is not None:
-        _check_owner(location, marker, owner)
+        check_owner(location, marker, owner)
         return marker
     if known_before:
         raise missing(
@@ -100,7 +100,7 @@ def create_marker(location: Location, rclone: Rclone, owner: Owner) -> dict[str,
     founded = read_marker(location, rclone)
     if founded is None:
         raise missing(f"repository {location} vanished while this run began.")
-    _check_owner(location, founded, owner)
+    check_owner(location, founded, owner)
     return founded
 
 
@@ -213,7 +213,8 @@ def refused(message: str, remedy: str) -> EngineError:
     return EngineError(failure_of("config_invalid", message, remedy))
 
 
-def _check_owner(location: Location, marker: dict[str, Any], owner: Owner) -> None:
+def check_owner(location: Location, marker: dict[str, Any], owner: Owner) -> None:
+    """Raises EngineError when the repository is somebody else's."""
     theirs = Owner(host=marker["owner"]["host"], home_id=marker["owner"]["home_id"])
     if theirs.may_write(owner):
         return
