@@ -5,6 +5,7 @@ import os
 import random
 
 import pytest
+from servers import serving
 
 import backup_ops as bo
 from tests.cli.conftest import Shell, listing
@@ -171,6 +172,41 @@ def test_without_a_home_errors_are_sentences(bare, saved, tmp_path):
     assert f"`backup-ops snapshots --repository {saved.repository}` lists them" in done.stderr
     spoil(saved, "file-2.bin")
     assert bare("verify", "--repository", saved.repository, "--level", "full").returncode == 1
+
+
+def test_an_encrypted_repository_on_a_remote_is_read_without_a_home(bare, place, tmp_path):
+    place.fill()
+    password = place.folder / "password"
+    password.write_text("open sesame\n")
+    password.chmod(0o600)
+    with serving("webdav", place.folder / "served") as server:
+        text = f"far: {{engine: rclone, url: '{server.url}', password: {{file: {password}}}}}\n"
+        place.write_jobs(f"out: {{source: {place.source}, repository: far}}\n", repositories=text)
+        done = Shell(place.home)("run", "out", env=server.variables)
+        assert done.returncode == 0, done.stderr + done.stdout
+        at = ["--repository", server.url]
+        key = ["--password-file", password]
+        for words in (["snapshots", *at, *key], ["verify", *at, *key, "--level", "full"], ["ls", *at, *key, "latest"]):
+            done = bare(*words, env=server.variables)
+            assert done.returncode == 0, done.stderr
+        done = bare(
+            "restore",
+            *at,
+            "--password-env",
+            "KEY",
+            "--target",
+            tmp_path / "t",
+            env=server.variables | {"KEY": "open sesame"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "t" / "file-0.bin").read_bytes() == (place.source / "file-0.bin").read_bytes()
+        wrong = bare("snapshots", *at, "--password-env", "KEY", env=server.variables | {"KEY": "open says me"})
+        assert (wrong.returncode, wrong.stdout) == (1, "")
+        assert "the password (env KEY) does not open repository" in wrong.stderr
+        none = bare("snapshots", *at, env=server.variables)
+        assert none.returncode == 1
+        assert "is encrypted, and no password is given for it" in none.stderr
+        assert "open sesame" not in wrong.stderr + none.stderr
 
 
 def test_another_home_is_refused_until_it_takes_over(shell, saved, tmp_path):

@@ -70,7 +70,7 @@ def unlocked(location: Location, marker: dict[str, Any], rclone: Rclone) -> tupl
             failure_of(
                 "password_missing",
                 f"repository {location} is encrypted, and no password is given for it.",
-                "Add to the repository in jobs.yaml: password: {env: NAME}",
+                "Add to the repository in jobs.yaml: password: {env: NAME}; without a home: --password-env NAME",
             )
         )
     if encryption.get("cipher") != _CIPHER:
