@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from backup_ops.engines.rclone.binary import ABSENT, Rclone, as_list
-from backup_ops.engines.rclone.copying import told_path
+from backup_ops.engines.rclone.copying import error_of, parsed
 from backup_ops.engines.rclone.seal import Damaged
 from backup_ops.failure import classify
 
@@ -38,11 +37,9 @@ def fetched(rclone: Rclone, start: str, names: Sequence[str]) -> Iterator[Fetche
 
     def take(line: bytes) -> None:
         rclone.context.on_log(line)
-        with contextlib.suppress(ValueError, AttributeError):
-            told = json.loads(line)
-            name = told_path(str(told.get("object", "")))
-            if told.get("level") in ("error", "critical") and name in wanted:
-                said.setdefault(name, str(told.get("msg", "")))
+        told = error_of(parsed(line))
+        if told is not None and told[0] in wanted:
+            said.setdefault(*told)
 
     with rclone.scratch_folder() as folder:
         ended = rclone.call(

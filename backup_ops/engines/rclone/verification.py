@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from backup_ops.engines.rclone.binary import ABSENT, as_list
+from backup_ops.engines.rclone.copying import error_of, parsed
 from backup_ops.engines.rclone.manifest import in_memory
 from backup_ops.engines.rclone.marker import MARKER, missing
 from backup_ops.engines.rclone.repository import SNAPSHOT_ID, Repository
@@ -167,13 +165,13 @@ class _Verifying:
     def _list(self) -> None:
         """Size by size, one call for all run folders that a snapshot names."""
         total, _ = self._count("stored")
-        with self._table("listed", "place VARCHAR, bytes BIGINT") as add:
+        with self._table("listed", "bytes", "BIGINT") as add:
             done = 0
 
             def take(line: bytes) -> None:
                 nonlocal done
                 size, _, name = line.partition(b"\t")
-                add(name, size.decode("ascii"))
+                add(name, size)
                 done += 1
                 if done % _TELL_EVERY == 0:
                     self._context.on_progress(Progress(phase="listing", files_done=done, files_total=total))
@@ -201,13 +199,13 @@ class _Verifying:
             places = [row[0] for row in self._database.execute("SELECT DISTINCT place FROM chosen").fetchall()]
             which, names = ["--files-from-raw", "-", "--no-traverse"], as_list(places)
         limit = self._context.limits.bandwidth_bytes_s
-        with self._table("read", "place VARCHAR, sha256 VARCHAR") as add:
+        with self._table("read", "sha256", "VARCHAR") as add:
             done = 0
 
             def take(line: bytes) -> None:
                 nonlocal done
                 digest, _, name = line.partition(b"  ")
-                add(name, digest.decode("ascii", "replace"))
+                add(name, digest)
                 done += 1
 
             # --download: the content itself is read and summed here, whatever the storage says of its sums.
@@ -230,15 +228,10 @@ class _Verifying:
 
     def _hear(self, line: bytes, files_done: int, files_total: int, bytes_total: int) -> None:
         self._context.on_log(line)
-        try:
-            said = json.loads(line)
-        except ValueError:
-            return
-        if not isinstance(said, dict):
-            return
-        if isinstance(said.get("stats"), dict):
-            bytes_done = min(int(said["stats"].get("bytes") or 0), bytes_total)
-            speed = float(said["stats"].get("speed") or 0)
+        said = parsed(line)
+        stats = said.get("stats")
+        if isinstance(stats, dict):
+            bytes_done, speed = min(int(stats.get("bytes") or 0), bytes_total), float(stats.get("speed") or 0)
             self._context.on_progress(
                 Progress(
                     phase="reading",
@@ -250,8 +243,8 @@ class _Verifying:
                     eta_s=(bytes_total - bytes_done) / speed if speed else None,
                 )
             )
-        elif said.get("level") in ("error", "critical") and said.get("object"):
-            self._said.setdefault(str(said["object"]), str(said.get("msg", "")))
+        elif (told := error_of(said)) is not None:
+            self._said.setdefault(*told)
 
     def _patterns(self) -> bytes:
         """So that one call enters the run folders that snapshots name, and no other."""
@@ -280,7 +273,8 @@ class _Verifying:
         for head in self._sound:
             with self._repository.manifest(head) as file:
                 self._database.execute(_HITS, {"file": str(file), "snapshot": head["snapshot_id"]})
-        return int(self._one("SELECT count(*) FROM (SELECT DISTINCT path, place, what FROM hit)"))
+        found = self._database.execute("SELECT count(*) FROM (SELECT DISTINCT path, place, what FROM hit)").fetchall()
+        return int(found[0][0])
 
     def _content_damages(self) -> Iterator[Damage]:
         for path, place, what, snapshots in self._database.execute(_DAMAGES).fetchall():
@@ -311,26 +305,23 @@ class _Verifying:
     # --- the tables
 
     @contextmanager
-    def _table(self, name: str, columns: str) -> Iterator[Callable[[bytes, str], None]]:
-        """Fills a table of two columns, the first a name: through a file, which DuckDB reads a hundred times faster."""
-        file = Path(self._context.scratch) / f"{name}.csv"
-        second = columns.rpartition(" ")[2]
+    def _table(self, name: str, value: str, kind: str) -> Iterator[Callable[[bytes, bytes], None]]:
+        """Fills a table of places and a value each: through a file, which DuckDB reads a hundred times faster."""
+        file = self._context.scratch / f"{name}.csv"
         try:
-            with file.open("w", encoding="ascii", newline="") as stream:
-                writer = csv.writer(stream)
+            with file.open("w", encoding="ascii") as stream:
 
-                def add(text: bytes, value: str) -> None:
+                def add(place: bytes, found: bytes) -> None:
                     # As hex digits there is nothing in it to quote. What is no UTF-8 is no name that we store under.
-                    if _is_text(text):
-                        writer.writerow((text.hex(), value))
+                    if _is_text(place):
+                        stream.write(f"{place.hex()},{found.hex()}\n")
 
                 yield add
-            header = ", ".join(f"'{column.split()[0]}': 'VARCHAR'" for column in columns.split(", "))
-            first_name, second_name = (column.split()[0] for column in columns.split(", "))
             self._database.execute(
-                f"CREATE TABLE {name} AS SELECT decode(unhex({first_name})) AS {first_name},"
-                f" try_cast({second_name} AS {second}) AS {second_name}"
-                f" FROM read_csv($file, header = false, auto_detect = false, delim = ',', columns = {{{header}}})",
+                f"CREATE TABLE {name} AS SELECT decode(unhex(place)) AS place,"
+                f" try_cast(decode(unhex(found)) AS {kind}) AS {value}"
+                " FROM read_csv($file, header = false, auto_detect = false, delim = ',',"
+                " columns = {'place': 'VARCHAR', 'found': 'VARCHAR'})",
                 {"file": str(file)},
             )
         finally:
@@ -343,9 +334,6 @@ class _Verifying:
             f" (SELECT place, max(bytes) AS bytes FROM {table} GROUP BY place)"
         ).fetchall()
         return rows[0]
-
-    def _one(self, question: str) -> Any:
-        return self._database.execute(question).fetchall()[0][0]
 
 
 def _is_text(name: bytes) -> bool:
