@@ -16,7 +16,7 @@ from backup_ops.engines import engine_for
 from backup_ops.engines.base import Owner, RunContext
 from backup_ops.errors import EngineError, UnknownSnapshot, UsageError, did_you_mean
 from backup_ops.failure import Failure
-from backup_ops.job import Job, Repository, SecretReference
+from backup_ops.job import Job, Limits, Repository, SecretReference
 from backup_ops.snapshot import Change, Entry, Restored, Snapshot, Verified, VerifyLevel
 
 if TYPE_CHECKING:
@@ -137,13 +137,21 @@ class Snapshots:
         on_progress: OnProgress | None = None,
         cancel: threading.Event | None = None,
     ) -> Verified:
-        """Whether they are as they were stored. What is damaged is in the result, and raises nothing."""
-        with self.context("verify", on_progress, cancel) as context:
+        """Whether they are as they were stored. What is damaged is in the result, and raises nothing.
+
+        The job's bandwidth and priority hold for it, as they do for its runs.
+        """
+        limits = None if self.job is None else self.job.limits
+        with self.context("verify", on_progress, cancel, limits) as context:
             return self.engine.verify(self.repository, job=self.job, level=level, context=context)
 
     @contextlib.contextmanager
     def context(
-        self, purpose: str, on_progress: OnProgress | None = None, cancel: threading.Event | None = None
+        self,
+        purpose: str,
+        on_progress: OnProgress | None = None,
+        cancel: threading.Event | None = None,
+        limits: Limits | None = None,
     ) -> Iterator[RunContext]:
         """For work in this process that is no run: an interrupt ends it, or `cancel`."""
         with tempfile.TemporaryDirectory(prefix=f"backup-ops-{purpose}-") as scratch:  # not on the home's, full, disk
@@ -153,6 +161,7 @@ class Snapshots:
                 owner=self.owner,
                 on_progress=on_progress or (lambda _: None),
                 cancel=cancel or threading.Event(),
+                limits=limits or Limits(),
             )
 
     def _check_one_job(self, found: Sequence[Snapshot]) -> None:

@@ -3,13 +3,15 @@
 import json
 import os
 import random
+import signal
 
+import psutil
 import pytest
 from servers import serving
 
 import backup_ops as bo
 from tests.cli.conftest import Shell, listing
-from tests.conftest import Place
+from tests.conftest import Place, wait_until
 
 
 @pytest.fixture
@@ -88,6 +90,28 @@ def test_verify_of_a_sound_repository(shell, saved, level):
     assert event["job"] == "photos"
     assert (told["level"], told["snapshots"], told["files"], told["damages_total"]) == (level, 2, 8, 0)
     assert told["files_read"] == (0 if level == "list" else 8)
+
+
+def reads_content(pid):
+    try:
+        return any("hashsum" in tool.cmdline() for tool in psutil.Process(pid).children())
+    except psutil.Error:  # one that has just ended
+        return False
+
+
+def test_ctrl_c_ends_a_verification(shell, place):
+    place.fill(20, 50_000)
+    place.write_jobs()
+    assert shell("run", "photos").returncode == 0
+    place.write_jobs(f"slow: {{uid: photos, source: {place.source}, repository: mirror, limits: {{bandwidth: 20K}}}}\n")
+    text = (place.home / "jobs.yaml").read_text()
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith("  photos:")]
+    (place.home / "jobs.yaml").write_text("".join(lines))
+    process = shell.start("verify", "slow", "--level", "full")
+    wait_until(lambda: reads_content(process.pid), what="rclone to read")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "backup-ops: interrupted.\n")
 
 
 def test_verify_names_what_is_damaged_and_records_it(shell, saved):
