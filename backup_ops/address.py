@@ -10,11 +10,12 @@ _ADDRESS = re.compile(
     rf"(?P<start>(?P<colon>:?)(?P<name>[\w.+@][\w.+@ -]*)(?P<options>(?:,[\w-]+(?:={_VALUE})?)*):)(?P<path>.*)",
     re.DOTALL,
 )
-_OPTION = re.compile(r"([\w-]+)=")
+# No name of an option is longer; without a limit a long text without any would be searched for minutes.
+_OPTION = re.compile(r"(?:^|[,:'\"])([\w-]{1,60})=")
 # The options of rclone's backends that hold what opens a door, by how they are called; what names a file or an address
 # where such a thing is found may be written down.
 _SECRET = re.compile(
-    r"pass(?:word|phrase)?\d?$|secret|token$|credentials?$|authorization$|cookies$|mnemonic$|access_grant$|sas_url$"
+    r"(?<!ask_)pass(?:word|phrase)?\d?$|secret|token$|credentials?$|authorization$|cookies$|mnemonic$|access_grant$|sas_url$"
     r"|connection_string$|session_id$|key_pem$|^key$|(?:api|library|master|private|account|access|customer)_keys?$",
     re.IGNORECASE,
 )
@@ -61,11 +62,15 @@ def secret_in(url: str) -> str | None:
     >>> secret_in(":webdav,url=x,pass=abc:"), secret_in("https://me:abc@nas/"), secret_in(":sftp,key_file=/k:")
     ('pass', 'password', None)
     """
-    if re.search(r"\w+://[^/@]*:[^/@]*@", url):
+    # Nothing in front of the colon is looked at: each letter of a long word would be tried as its beginning.
+    if any(":" in user for user in re.findall(r"://([^/@]*)@", url)):
         return "password"
     address = parse_address(url)
-    options = _OPTION.findall(url if address is None else address.options)
-    return next((name for name in options if is_secret(name)), None)
+    if address is None and url.startswith(("/", "~")):
+        return None
+    # Also behind what ends the options: an address in an address needs quotes, and may be written without.
+    searched = url if address is None or address.is_whole else address.options
+    return next((name for name in _OPTION.findall(searched) if is_secret(name)), None)
 
 
 def is_secret(option: str) -> bool:

@@ -72,7 +72,7 @@ ERROR_TYPES: dict[str, ErrorType] = {
     "network_error": ErrorType("MEDIUM", "storage", True, "Check that the host is up and reachable from here."),
     "tls_error": ErrorType("HIGH", "storage", False, "Check the server's certificate and this machine's clock."),
     "rate_limited": ErrorType("MEDIUM", "storage", True, "Wait, or lower limits.bandwidth."),
-    "server_error": ErrorType("MEDIUM", "storage", True, "The server failed; look at its own log if it persists."),
+    "server_error": ErrorType("MEDIUM", "storage", True, "The server failed, or is full: its own log tells."),
     "source_changed": ErrorType("LOW", "engine", True, "Back up from a file system snapshot, or when nobody writes."),
     "partial": ErrorType(
         "MEDIUM", "engine", False, "Look at the files named in the log; exclude them or make them readable."
@@ -116,6 +116,8 @@ def failure_of(error_type: str, message: str, remedy: str | None = None, **overr
 
 # Cause before consequence: the first rule that matches anywhere in the output wins over all below it.
 _RULES: tuple[tuple[str, str], ...] = (
+    # Of crypt, which adds "bad password?" to what is damaged: a wrong password is found out before by other means.
+    ("repository_corrupt", r"failed to authenticate decrypted block|not an encrypted file"),
     ("out_of_memory", r"out of memory|cannot allocate memory|fatal error: runtime: cannot allocate"),
     (
         "auth_failed",
@@ -136,7 +138,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     ("repository_locked", r"already locked|unable to create lock|failed to create/acquire the lock"),
     (
         "repository_corrupt",
-        r"ciphertext verification failed|failed to authenticate decrypted block|invalid data returned|integrity error",
+        r"ciphertext verification failed|invalid data returned|integrity error",
     ),
     ("source_missing", r"error reading source root directory|source director(?:y|ies)/?\w* do(?:es)? not exist"),
     (
@@ -146,11 +148,15 @@ _RULES: tuple[tuple[str, str], ...] = (
     (
         "network_error",
         (
-            r"connection refused|connection reset|no such host|no route to host|network is unreachable|broken pipe"
+            r"connection refused|connection reset|connection lost|no such host|no route to host|network is unreachable"
+            r"|broken pipe|failed to send packet|use of closed network connection"
             r"|i/o timeout|awaiting response headers|connection timed out|unexpected eof|: eof\b"
         ),
     ),
-    ("server_error", r"\b50[0234]\b .{0,40}(?:error|unavailable|gateway|timeout)"),
+    (
+        "server_error",
+        r"\b50[0234]\b .{0,40}(?:error|unavailable|gateway|timeout)|statuscode: 50[0234]\b|api error internalerror",
+    ),
     ("timeout", r"max transfer duration reached|deadline exceeded"),
     ("too_many_deletes", r"max-delete threshold"),
     ("source_changed", r"source file is being updated|file changed as we read it|changed while"),

@@ -14,11 +14,20 @@ import param
 from backup_ops import jobfile, lock, outcome, progress, starter
 from backup_ops.card import JobCard
 from backup_ops.engines import engine_for
-from backup_ops.errors import BackupError, ConfigInvalid, HomeBusy, JournalFull, Problem, UnknownJob, UnknownRun
+from backup_ops.errors import (
+    BackupError,
+    ConfigInvalid,
+    HomeBusy,
+    JournalFull,
+    Problem,
+    UnknownJob,
+    UnknownRun,
+    UsageError,
+)
 from backup_ops.event import CANCEL_REQUESTED, RUN_QUEUED
 from backup_ops.failure import failure_of
 from backup_ops.home import Home
-from backup_ops.job import config_version, job_as_data
+from backup_ops.job import Repository, config_version, job_as_data
 from backup_ops.journal import Journal
 from backup_ops.mirror import Mirror, stamp_of
 from backup_ops.monitor import Monitor
@@ -26,6 +35,7 @@ from backup_ops.queue import Queue, Request, new_run_id
 from backup_ops.recovery import committed
 from backup_ops.repositories import repository_key
 from backup_ops.run import Run
+from backup_ops.secret import missing_variables
 
 if TYPE_CHECKING:
     from backup_ops.history import History
@@ -129,6 +139,8 @@ class JobManager(param.Parameterized):
             raise UnknownJob(name, file.jobs)
         job = file.jobs[name]
         engine_for(job.engine, file.settings.engines.get(job.engine)).probe()
+        if job.repository:
+            _check_variables(file.repositories[job.repository])
         return job, file
 
     def submit(
@@ -330,3 +342,17 @@ class JobManager(param.Parameterized):
                 state = "running" if starter.is_running(self.home, other.run_id) else "queued"
                 return f"already {state} as {other.run_id}"
         return None if wait else starter.waits_for(self.home, request)
+
+
+def _check_variables(repository: Repository) -> None:
+    """A run gets its secrets from the environment of whoever starts it, and the first to try is who submits it.
+
+    Raises UsageError.
+    """
+    missing = missing_variables(repository)
+    if missing:
+        raise UsageError(
+            f"repository '{repository.name}' needs {' and '.join(missing)} in the environment, and"
+            f" {'it is' if len(missing) == 1 else 'they are'} not set here.",
+            hint=f"Set {'it' if len(missing) == 1 else 'them'}, and try again. Docs: jobs-yaml.md, Remotes.",
+        )

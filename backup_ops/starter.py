@@ -23,14 +23,16 @@ from shlex import quote
 from typing import Any
 
 from backup_ops import lock, outcome
-from backup_ops.errors import BackupError
+from backup_ops.errors import BackupError, UsageError
 from backup_ops.event import ERROR_RECORDED, RUN_FINISHED, RUN_QUEUED, RUN_STARTED, parse_at
 from backup_ops.failure import Failure, failure_of
 from backup_ops.home import Home
+from backup_ops.job import job_from_data
 from backup_ops.journal import Journal, read_events
 from backup_ops.queue import CLAIM_EXPIRES_AFTER_S, MAX_STARTS, Queue, Request, slot_locks
 from backup_ops.repositories import repository_lock
 from backup_ops.run import Run
+from backup_ops.secret import missing_variables
 
 _LOGGER = logging.getLogger("backup_ops")
 _BUSY_STARTER_WAIT_S = 5.0
@@ -71,6 +73,10 @@ class _Survey:
             self.busy.add(repository_lock(home, request.repository_key))
 
     def reason_to_wait(self, home: Home, request: Request) -> str | None:
+        missing = _missing_variables(request)
+        if missing:
+            # Secrets are never queued: whoever starts the run gives them to it.
+            return f"waits to be started by a process that has {' and '.join(missing)} in its environment"
         slots = slot_locks(home, request.max_running)
         if sum(lock.is_held(path) for path in slots) + self.starting >= len(slots):
             return f"waits for one of {len(slots)} slots" if len(slots) > 1 else "waits for the only slot"
@@ -93,6 +99,13 @@ def _survey(home: Home, queue: Queue) -> _Survey:
         else:
             survey.waiting.append(request)
     return survey
+
+
+def _missing_variables(request: Request) -> list[str]:
+    with contextlib.suppress(UsageError):  # its runner says what is wrong with it
+        repository = job_from_data(request.config)[1]
+        return [] if repository is None else missing_variables(repository)
+    return []
 
 
 def drain(home: Home) -> list[str]:

@@ -74,7 +74,9 @@ def _advice(shell: Shell, source: str | None, repository: str | None) -> list[st
         if jobs
         else "Its jobs are comments until you name a source and a repository in it; then: backup-ops validate"
     ]
-    said.append("rclone keeps every snapshot as whole files, unencrypted: who can read the repository reads them.")
+    said.append(
+        "rclone keeps whole files, unencrypted unless the repository has a password: who can read it reads them."
+    )
     restic = shutil.which("restic")
     said.append(
         "restic encrypts, and stores what is equal only once; this version cannot drive it yet. "

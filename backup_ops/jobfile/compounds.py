@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from backup_ops.address import secret_in
 from backup_ops.job import REPOSITORY_ENGINES, SECRET_KINDS, SecretReference, name_problem
 from backup_ops.jobfile import scalars
 from backup_ops.jobfile.names import names_of
@@ -104,9 +105,13 @@ def reference(node: Node, place: Place) -> SecretReference:
 def url(node: Node, place: Place) -> str:
     """A folder's full path, or an address as the tool reads it."""
     value = scalars.line(node, place)
-    if re.match(r"\w+://[^/@]*:[^/@]*@", value) or re.search(r"(?:^|[,:])pass(?:word)?=", value):
+    secret = secret_in(value)
+    if secret is not None:
+        what = "a password" if secret.startswith("pass") else f"a secret ({secret})"
         raise place.refused(
-            node, "holds a password.", "Leave it out of the address; the tool finds it in its own configuration."
+            node,
+            f"holds {what}.",
+            "Leave it out of the address; the tool finds it in its environment or its own configuration.",
         )
     local = re.match(r":?local:(?=[/~.])", value)
     if value.startswith("file:"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from backup_ops.errors import Problem
-from backup_ops.job import local_folder
 from backup_ops.jobfile.place import quoted
 from backup_ops.jobfile.reader import Facts
 
@@ -19,8 +18,6 @@ NOT_YET: dict[str, str] = {
     "job.command": "The job cannot be run.",
     "job.heartbeat": "Pings are not received.",
     "repository.engine: restic": "Its jobs cannot be run.",
-    "repository.url (remote)": "Its jobs cannot be run: write the full path of a folder on this machine.",
-    "repository.password": "Its jobs cannot be run: snapshots would be written unencrypted.",
     "settings.logs": "All logs are kept.",
     "settings.restore_roots": "The dashboard restores nothing yet; the shell command restores anywhere.",
     "notify": "Nobody is told.",
@@ -57,13 +54,8 @@ def _uses(
             yield f"job.{key}", entry.line, f"job {quoted(name)}"
     for name, facts in repositories.items():
         whose = f"repository {quoted(name)}"
-        url = facts.values.get("url", "/")
         if facts.values.get("engine") == "restic":
             yield "repository.engine: restic", facts.line("engine"), whose
-        elif local_folder(url) is None:
-            yield "repository.url (remote)", facts.line("url"), whose
-        if "password" in facts.entries:
-            yield "repository.password", facts.line("password"), whose
     for key, entry in settings.entries.items():
         yield f"settings.{key}", entry.line, ""
     if notify_line:

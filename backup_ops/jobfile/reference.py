@@ -50,6 +50,48 @@ jobs:
 `version: 1` is the first line; `settings`, `repositories`, `jobs` and `notify` may be absent or empty.
 """
 
+_REMOTES = """\
+## Remotes
+
+The `url` of a repository of engine `rclone` is one of three:
+
+| url | is |
+|---|---|
+| `/mnt/disk/mirror` | a folder on this machine |
+| `nas:vault/photos` | a path on a remote that rclone knows by the name `nas` |
+| `:sftp,host=nas,user=me,key_file=/home/me/.ssh/id:/vault` | backend, options and path, all in the address |
+
+(`sftp:nas:/vault` is how restic writes it; to rclone it is a remote called `sftp`.) The folder or bucket above the last
+name must be there; the first run makes the last one.
+
+A remote gets its name from variables `RCLONE_CONFIG_<NAME>_TYPE` and `RCLONE_CONFIG_<NAME>_<OPTION>` in the environment
+of backup-ops, or from the configuration file that `RCLONE_CONFIG` names there. The file in rclone's usual place is not
+read by itself: what a backup does should not hang on which user starts it. For an address with all its options the
+variables are `RCLONE_<BACKEND>_<OPTION>`. Passwords in them are written as `rclone obscure -` prints them. Only the
+variables of the remote in question are handed on, and to the rclone process only.
+
+```sh
+export RCLONE_CONFIG_NAS_TYPE=sftp RCLONE_CONFIG_NAS_HOST=nas.lan RCLONE_CONFIG_NAS_USER=me
+export RCLONE_CONFIG_NAS_KEY_FILE=~/.ssh/id_ed25519 RCLONE_CONFIG_NAS_KNOWN_HOSTS_FILE=~/.ssh/known_hosts
+```
+
+An address never holds a secret: everybody who may list processes would read it. `validate` refuses `pass=`,
+`secret_access_key=` and their like.
+
+With `password` everything but the marker is encrypted by rclone's crypt, names too: when and how much is all that
+whoever has the storage can tell. Without the password nothing of it ever comes back: keep it elsewhere too. A plain
+repository is not made an encrypted one, or the other way: give the new one another url. The password is one line of
+text, taken from where the reference says each time it is needed, and kept nowhere:
+
+| reference | is |
+|---|---|
+| `{env: NAME}` | a variable of the process that starts the run; one that waits is started by a process that has it |
+| `{file: /PATH}` | the content of a file that nobody but its owner may read or write (mode 0600 or less) |
+| `{command: [pass, show, vault]}` | what the program prints; it must not ask a person |
+| `{keyring: SERVICE/USER}` | an entry of the desktop's keyring; needs `pip install keyring` |
+
+"""
+
 _PARTS: tuple[tuple[str, str, str, Section], ...] = (
     ("jobs: NAME:", "One job, by its name.", "job", layout.JOB),
     ("schedule", "One of `cron` and `every`.", "", layout.SCHEDULE),
@@ -74,6 +116,7 @@ def page() -> str:
         lines += ["| setting | written as | default | what it does |", "|---|---|---|---|"]
         lines += _rows(section, prefix, "")
         lines.append("")
+    lines.append(_REMOTES)
     lines += ["## Not acted on yet", ""]
     lines += [f"* `{key.replace('job.', '')}`: {meanwhile}" for key, meanwhile in NOT_YET.items()]
     return "\n".join(lines) + "\n"

@@ -26,7 +26,7 @@ def template(
         "version: 1",
         "",
         "# Where snapshots are kept. The first run makes the folder; the folder above it must be there.",
-        "# rclone keeps whole files, unencrypted.",
+        "# rclone keeps whole files, unencrypted unless it has a password: {..., password: {env: BACKUPS_PASSWORD}}",
         "repositories:",
         _commented(
             repository is None, f"  backups: {{engine: rclone, url: {_text(repository or '/mnt/disk/backups')}}}"

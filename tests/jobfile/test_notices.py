@@ -13,7 +13,6 @@ def test_what_this_version_does_not_act_on_is_told_with_its_line_and_what_happen
         (3, "'restore_roots'"),
         (3, "'logs'"),
         (6, "'engine: restic' of repository 'vault'"),
-        (6, "'password' of repository 'vault'"),
         (11, "'schedule' of job 'photos' (and 1 more)"),
         (12, "'retention' of job 'photos'"),
         (15, "'retry' of job 'photos'"),
@@ -23,7 +22,7 @@ def test_what_this_version_does_not_act_on_is_told_with_its_line_and_what_happen
         (23, "'heartbeat' of job 'nas-own'"),
         (24, "'notify'"),
     ]
-    assert str(notices[5]) == (
+    assert str(notices[4]) == (
         "jobs.yaml:12: 'retention' of job 'photos' is read, and this version does not act on it yet. "
         "Nothing is deleted."
     )
@@ -31,27 +30,17 @@ def test_what_this_version_does_not_act_on_is_told_with_its_line_and_what_happen
 
 def test_a_file_of_what_this_version_acts_on_gives_no_notice():
     file = jobfile.parse(
-        b"version: 1\nsettings: {max_running: 2, engines: {rclone: /usr/bin/rclone}}\nrepositories: {m: {url: /m}}\n"
+        b"version: 1\nsettings: {max_running: 2, engines: {rclone: /usr/bin/rclone}}\nrepositories: {m: {url: /m},"
+        b" far: {url: 'nas:x', password: {env: X}}}\n"
         b"jobs: {p: {source: /a, repository: m, uid: x, exclude: ['*.tmp'], guard: {min_files: 2},"
         b" retry: {max_retries: 0}, limits: {timeout: 2h, bandwidth: 20M, priority: 1}}}"
     )
     assert file.notices == ()
 
 
-def test_a_remote_repository_and_one_with_a_password_are_told():
-    file = jobfile.parse(
-        b"version: 1\nrepositories:\n  far: {url: 'nas:/x'}\n"
-        b"  crypt: {url: /c, password: {env: X}}\n  far2: {url: 's3:x'}"
-    )
-    assert [(notice.line, notice.message.partition(" is read")[0]) for notice in file.notices] == [
-        (3, "'url (remote)' of repository 'far' (and 1 more)"),
-        (4, "'password' of repository 'crypt'"),
-    ]
-
-
 def test_every_line_of_the_list_names_a_setting_that_exists():
     names = {f"job.{name}" for name in layout.JOB.names} | {f"settings.{name}" for name in layout.SETTINGS.names}
-    names |= {"notify", "repository.password", "repository.engine: restic", "repository.url (remote)"}
+    names |= {"notify", "repository.engine: restic"}
     assert NOT_YET.keys() <= names
 
 

@@ -19,7 +19,7 @@ from backup_ops.engines.base import RunContext, Stopped
 from backup_ops.engines.process import NotStarted, Tool, ToolExit, allowed_environment
 from backup_ops.engines.rclone.location import PLAIN_ENVIRONMENT, Location
 from backup_ops.errors import EngineError, EngineMissing
-from backup_ops.failure import classify
+from backup_ops.failure import Failure, classify
 
 # Our own retry policy decides; rclone's would only repeat the same messages. A host that says nothing is given up after
 # a minute of silence, not after rclone's five.
@@ -167,11 +167,14 @@ class Rclone:
         if _AMBIGUOUS in ended.stderr_tail:
             probe = self.call("lsf", "--max-depth", "1", location.path(), on_stderr=self.context.on_log)
             ended = ended if probe.exit_code in (0, *ABSENT) else probe
-        failure = failed(ended).failure
+        return EngineError(self.of_remote(failed(ended).failure))
+
+    def of_remote(self, failure: Failure) -> Failure:
+        """The failure with the repository named that is at fault, when it is a remote and did it."""
         how = _OF_A_REMOTE.get(failure.error_type)
-        if how is None:
-            return EngineError(failure)
-        return EngineError(replace(failure, message=f"repository {location} {how}: {failure.message}"))
+        if how is None or self.location is None or self.location.folder is not None:
+            return failure
+        return replace(failure, message=f"repository {self.location} {how}: {failure.message}")
 
     @contextlib.contextmanager
     def scratch_folder(self) -> Iterator[Path]:

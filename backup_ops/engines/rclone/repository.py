@@ -13,8 +13,9 @@ from typing import Any
 from backup_ops.engines.base import Stopped
 from backup_ops.engines.rclone.binary import Rclone, as_list
 from backup_ops.engines.rclone.encryption import unlocked
+from backup_ops.engines.rclone.fetching import Fetched, fetched
 from backup_ops.engines.rclone.location import Location
-from backup_ops.engines.rclone.marker import check_format, missing, read_marker, why_missing
+from backup_ops.engines.rclone.marker import check_format, check_owner, missing, read_marker, why_missing
 from backup_ops.engines.rclone.node import Node
 from backup_ops.engines.rclone.seal import Damaged, seal, sha256_of, unseal
 from backup_ops.errors import BackupError, EngineError, UnknownSnapshot, did_you_mean
@@ -48,8 +49,11 @@ class Repository:
             raise missing(f"there is no repository at {location}: {why_missing(location, rclone)}.")
         return cls(location, rclone, marker)
 
-    def check_same(self) -> None:
-        """Raises EngineError when another repository, or none, is at this place by now: a disk that was unmounted."""
+    def check_same(self, *, to_write: bool = False) -> None:
+        """Raises EngineError when another repository, or none, is at this place by now: a disk that was unmounted.
+
+        `to_write`: also when it was taken over meanwhile.
+        """
         marker = read_marker(self.location, self.rclone)
         if marker is None:
             why = why_missing(self.location, self.rclone)
@@ -63,6 +67,8 @@ class Repository:
                 f" ({self.repository_id}). Nothing was committed.",
                 "Mount the right disk, and run again.",
             )
+        if to_write:
+            check_owner(self.location, marker, self.rclone.context.owner)
 
     def without_content(self, nodes: Iterable[Node]) -> list[Node]:
         """Those of the nodes whose stored file is not there, or has another size. The content is not read."""
@@ -103,23 +109,23 @@ class Repository:
         while waiting:
             batch, waiting = waiting[:size], waiting[size:]
             size *= 8  # most callers need one of the newest; those who need all should not pay per file
-            with self._fetched([f"snapshots/{name}.json" for name in batch]) as folder:
+            with self._fetched([f"snapshots/{name}.json" for name in batch]) as files:
                 for name in batch:
-                    file = folder / "snapshots" / f"{name}.json"
-                    if not file.exists():
-                        continue  # removed since the listing
                     try:
-                        yield self._unseal(name, file.read_bytes())
+                        head = self._unsealed(name, files)
                     except EngineError as error:
                         on_damage(name, error.failure)
+                        continue
+                    if head is not None:  # it may have been removed since the listing
+                        yield head
 
     def head(self, snapshot_id: str) -> dict[str, Any]:
         """What the seal of one snapshot says. Raises UnknownSnapshot, or EngineError when it is damaged."""
         if SNAPSHOT_ID.fullmatch(snapshot_id):
-            with self._fetched([f"snapshots/{snapshot_id}.json"]) as folder:
-                file = folder / "snapshots" / f"{snapshot_id}.json"
-                if file.exists():
-                    return self._unseal(snapshot_id, file.read_bytes())
+            with self._fetched([f"snapshots/{snapshot_id}.json"]) as files:
+                head = self._unsealed(snapshot_id, files)
+                if head is not None:
+                    return head
         known = self.snapshot_ids()
         hint = did_you_mean(snapshot_id, known) or (f"The newest is {known[0]}." if known else "It holds none yet.")
         raise UnknownSnapshot(f"repository {self.location} holds no snapshot '{snapshot_id}'.", hint=hint)
@@ -128,9 +134,12 @@ class Repository:
     def manifest(self, head: dict[str, Any]) -> Iterator[Path]:
         """The manifest of a snapshot as a local file, proven to be the sealed one, or else EngineError."""
         snapshot_id, name = head["snapshot_id"], f"snapshots/{head['snapshot_id']}.parquet"
-        with self._fetched([name]) as folder:
-            file = folder / name
-            if not file.exists():
+        with self._fetched([name]) as files:
+            try:
+                file = files.path(name)
+            except Damaged as error:
+                raise _corrupt(snapshot_id, f"its manifest {name} is damaged: {error}") from None
+            if file is None:
                 raise _corrupt(snapshot_id, f"its manifest {name} is not there")
             if file.stat().st_size != head["manifest"]["bytes"] or sha256_of(file) != head["manifest"]["sha256"]:
                 raise _corrupt(snapshot_id, f"its manifest {name} does not match the sha256 in its seal")
@@ -144,14 +153,14 @@ class Repository:
             "snapshot_id": snapshot_id,
             "manifest": {"bytes": manifest.stat().st_size, "sha256": sha256_of(manifest)},
         }
-        self.check_same()
+        self.check_same(to_write=True)
         # copyto writes beside (.partial), checks the copy against the original, and renames.
         self.rclone.must("copyto", str(manifest), self._path(f"snapshots/{snapshot_id}.parquet"), "--no-check-dest")
         _flush(self.location.folder)
         sealed = manifest.with_suffix(".json")
         sealed.write_bytes(seal(content))
         self.rclone.context.check()
-        self.check_same()
+        self.check_same(to_write=True)
         try:
             # From here on it cannot be stopped: a cancelled run must not turn out to be committed.
             self.rclone.must(
@@ -176,9 +185,12 @@ class Repository:
                 self.rclone.quietly("purge", self.run_folder(snapshot_id), is_stoppable=False)
 
     def has_run_folder(self, run_id: str) -> bool:
-        return (
-            self.rclone.quietly("lsf", "--max-depth", "1", self.run_folder(run_id), is_stoppable=False).exit_code == 0
+        found: list[bytes] = []
+        ended = self.rclone.quietly(
+            "lsf", "--max-depth", "1", self.run_folder(run_id), on_stdout=found.append, is_stoppable=False
         )
+        # Object storage knows no folders: each name is one to it, and lists as empty.
+        return ended.exit_code == 0 and (bool(found) or self.location.folder is not None)
 
     def run_folder(self, run_id: str) -> str:
         """Where the content of a run lies, as rclone is told it."""
@@ -194,20 +206,18 @@ class Repository:
             raise ValueError(f"'{name}' is no path in a repository")
         return f"{self._start}{'' if self._start.endswith((':', '/')) else '/'}{name}"
 
-    @contextlib.contextmanager
-    def _fetched(self, names: list[str]) -> Iterator[Path]:
-        with self.rclone.scratch_folder() as folder:
-            self.rclone.must(
-                "copy", self._start, str(folder), "--files-from-raw", "-", "--no-traverse", "--no-check-dest",
-                stdin=as_list(names),
-            )  # fmt: skip
-            yield folder
+    def _fetched(self, names: list[str]) -> contextlib.AbstractContextManager[Fetched]:
+        return fetched(self.rclone, self._start, names)
 
-    def _unseal(self, snapshot_id: str, data: bytes) -> dict[str, Any]:
+    def _unsealed(self, snapshot_id: str, files: Fetched) -> dict[str, Any] | None:
+        name = f"snapshots/{snapshot_id}.json"
         try:
-            head = unseal(data)
+            file = files.path(name)
+            if file is None:
+                return None
+            head = unseal(file.read_bytes())
         except Damaged as error:
-            raise _corrupt(snapshot_id, f"its seal snapshots/{snapshot_id}.json is damaged: {error}") from None
+            raise _corrupt(snapshot_id, f"its seal {name} is damaged: {error}") from None
         check_format(f"snapshot {snapshot_id}", head)
         if head["snapshot_id"] != snapshot_id or head["repository_id"] != self.repository_id:
             raise _corrupt(

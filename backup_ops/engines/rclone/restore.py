@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backup_ops.engines.process import ToolExit
-from backup_ops.engines.rclone.copying import Copying
+from backup_ops.engines.rclone.copying import OF_THE_WAY, Copying
 from backup_ops.engines.rclone.manifest import read_manifest
 from backup_ops.engines.rclone.marker import missing, read_marker, why_missing
 from backup_ops.engines.rclone.names import display
@@ -29,7 +29,6 @@ from backup_ops.snapshot import Restored
 
 _LISTED_DAMAGED = 10
 _CHUNK_BYTES = 1 << 20
-_OF_THE_WAY = frozenset({"network_error", "auth_failed", "tls_error", "rate_limited", "server_error", "timeout"})
 # The longest path the system takes, less what rclone appends to a name while it writes.
 _MAX_PATH_BYTES = 4095 - len(".01234567.partial")
 
@@ -244,7 +243,7 @@ class _Restoring:
         if kind == "permission_denied":
             remedy = f"Grant this user read access to repository {self._repository.location}."
             raise EngineError(failure_of(kind, failure.message, remedy))
-        if kind in _OF_THE_WAY:
+        if kind in OF_THE_WAY:
             # Some files did not come because of it, and none of them is damaged.
             message = f"the restore into {self._path} stopped: {failure.message} What was put there before is whole."
             raise EngineError(failure_of(kind, message, "Restore again with --overwrite when it can be reached."))

@@ -14,7 +14,7 @@ from backup_ops.engines.process import ToolExit
 from backup_ops.engines.rclone import encryption
 from backup_ops.engines.rclone.binary import as_list
 from backup_ops.engines.rclone.comparison import hash_stable, refreshed
-from backup_ops.engines.rclone.copying import Copying
+from backup_ops.engines.rclone.copying import OF_THE_WAY, Copying
 from backup_ops.engines.rclone.names import HASHED, MAX_NAME_BYTES, display, hashed_path, stored_paths
 from backup_ops.engines.rclone.node import Node
 from backup_ops.engines.rclone.repository import Repository
@@ -83,6 +83,11 @@ class _Sending:
     def _try(self, nodes: Sequence[Node], names: Mapping[bytes, str], *, below: str = "") -> list[Node]:
         """Sends the nodes under these names. Returns those that did not arrive although the source is all right."""
         self._copy(nodes, names)
+        lost = [node for node in nodes if self._is_lost(names[node.path])]
+        if lost:  # the way was interrupted and is there again, or the copy would have been ended: once more
+            for node in lost:
+                del self._copying.messages[names[node.path]]
+            self._copy(lost, names)
         self._list_arrived(below, len(nodes))
         self._read_back(nodes, names)
         refused = []
@@ -100,6 +105,12 @@ class _Sending:
                 self._check_refusal(node, name)
                 refused.append(node)
         return refused
+
+    def _is_lost(self, name: str) -> bool:
+        message = self._copying.messages.get(name)
+        if message is None or self._repository.location.folder is not None:
+            return False
+        return classify(engine="rclone", exit_code=1, output=message).error_type in OF_THE_WAY
 
     def _copy(self, nodes: Sequence[Node], names: Mapping[bytes, str]) -> None:
         with self._rclone.scratch_folder() as stage:
@@ -248,9 +259,8 @@ class _Sending:
             if said.error_type not in _OF_THE_NAME:
                 # The type's own remedy speaks of the source; here it is the repository that refuses.
                 remedy = "Grant this user write access to it." if said.error_type == "permission_denied" else None
-                raise EngineError(
-                    failure_of(said.error_type, f"{display(node.path)} could not be stored: {message}", remedy)
-                )
+                failure = failure_of(said.error_type, f"{display(node.path)} could not be stored: {message}", remedy)
+                raise EngineError(self._rclone.of_remote(failure))
 
     def _blame_repository(self, node: Node) -> Failure:
         message = self._copying.messages.get(hashed_path(node.path), "")
@@ -258,7 +268,15 @@ class _Sending:
             return failure_of("name_invalid", f"{display(node.path)} could not be stored: {message}")
         bad = next((ended for ended in self._ended if ended.exit_code != 0), None)
         if bad is not None:
-            raise self._rclone.error(bad)
+            failure = self._rclone.error(bad).failure
+            if failure.error_type == "unknown" and message and self._repository.location.folder is None:
+                # Not every server says why it does not take a file; two names for each were tried by now.
+                failure = failure_of(
+                    "server_error",
+                    f"repository {self._repository.location} did not take {display(node.path)}: {message}",
+                    "Is it full, or may this user not write there? The server's own log tells.",
+                )
+            raise EngineError(failure)
         raise EngineError(
             failure_of(
                 "unknown", f"{display(node.path)} was not stored, and rclone reports no error. Look into the log."
