@@ -36,7 +36,8 @@ def test_what_is_no_remote(url: str) -> None:
         ":azureblob,account=me,key=abc:c", ":crypt,remote=nas:x,password=abc:", ":drive,token=abc:", ":b2,key=abc:",
         ":crypt,remote=':sftp,pass=abc:':x", "rest:https://me:abc@nas/", ":dropbox,client_secret=abc:",
         ":azureblob,sas_url=abc:", ":swift,key=abc:", ":storj,access_grant=abc:", ":storj,passphrase=abc:",
-        ":protondrive,otp_secret_key=abc:", ":seafile,library_key=abc:", ":sftp,key-pem=abc:", ":webdav,bearer_token=abc:",
+        ":protondrive,otp_secret_key=abc:", ":seafile,library_key=abc:", ":sftp,key-pem=abc:",
+        ":webdav,bearer_token=abc:",
     ],
 )  # fmt: skip
 def test_secret_is_seen(url: str) -> None:
@@ -47,7 +48,8 @@ def test_secret_is_seen(url: str) -> None:
     "url",
     [
         "nas:vault", "nas:pass=abc", ":sftp,host=nas,key_file=/home/me/.ssh/id:/v", ":s3,provider=AWS,env_auth=true:b",
-        ":sftp,ask_password=false,key_use_agent=true:", ":onedrive,token_url=x:", ":s3,access_key_id=me:b", "/mnt/pass=x",
+        ":sftp,ask_password=false,key_use_agent=true:", ":onedrive,token_url=x:", ":s3,access_key_id=me:b",
+        "/mnt/pass=x",
     ],
 )  # fmt: skip
 def test_what_everybody_may_read_may_stand_there(url: str) -> None:
