@@ -48,7 +48,7 @@ def test_a_folder_of_a_run_that_goes_on_is_left_alone(ops, place, killed):
     from backup_ops.starter import journal_path
 
     ops.manager.settle()
-    with lock.hold(journal_path(ops.home, killed)):
+    with lock.hold(journal_path(ops.home, killed), wait_s=5):  # a look at it takes it for an instant
         assert ops.run("photos").outcome == "succeeded"
         assert killed in os.listdir(place.repository / "runs")
     assert ops.run("photos").outcome == "succeeded"
