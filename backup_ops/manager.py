@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import param
 
-from backup_ops import jobfile, lock, outcome, progress, starter
+from backup_ops import jobfile, lock, log_keeping, outcome, progress, starter
 from backup_ops.card import JobCard
 from backup_ops.engines import engine_for
 from backup_ops.errors import BackupError, ConfigInvalid, HomeBusy, JournalFull, Problem, UnknownJob, UnknownRun
@@ -26,9 +26,11 @@ from backup_ops.queue import Queue, Request, new_run_id
 from backup_ops.recovery import committed
 from backup_ops.repositories import repository_key
 from backup_ops.run import Run
+from backup_ops.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from backup_ops.history import History
+    from backup_ops.history.holdings import Lost
     from backup_ops.job import Job
     from backup_ops.jobfile import JobFile
 
@@ -67,12 +69,17 @@ class JobManager(param.Parameterized):
         self._reading_file = threading.Lock()
         self._refreshing = threading.Lock()
         self._publishing = threading.RLock()
-        self._jobfile: JobFile | None = None
+        self._jobfile: JobFile | ConfigInvalid | None = None
         self._jobfile_stamp: tuple[int, ...] | None = None
         self._mirror = Mirror(home, past=lambda: self.history.rows("job_cards"))
         self._untold: frozenset[str] = frozenset()
         self._seen: object = None
-        self._monitor = Monitor(self._look, self.settle, self._record)
+        self._upkeep = Upkeep(
+            home,
+            {"putting ended journals into segments": self._compact, "deleting old logs": self._sweep_logs},
+            lambda said: self._record("storage", said),
+        )
+        self._monitor = Monitor(self._look, self.settle, self.upkeep, self._record)
 
     # --- what is configured
 
@@ -90,7 +97,12 @@ class JobManager(param.Parameterized):
             if self._history is None:
                 from backup_ops.history import History  # DuckDB: 0.2 s that a plain submit need not pay
 
-                self._history = History(self.home, on_rejected=self._tell_rejected, on_rebuilt=self._tell_rebuilt)
+                self._history = History(
+                    self.home,
+                    on_rejected=self._tell_rejected,
+                    on_rebuilt=self._tell_rebuilt,
+                    on_lost=self._tell_lost,
+                )
             return self._history
 
     def jobfile(self) -> JobFile:
@@ -98,9 +110,13 @@ class JobManager(param.Parameterized):
         with self._reading_file:
             stamp = stamp_of(self.home.jobs_yaml)
             if self._jobfile is None or stamp != self._jobfile_stamp:
-                self._jobfile = None
-                self._jobfile = jobfile.load(self.home.jobs_yaml)
                 self._jobfile_stamp = stamp
+                try:
+                    self._jobfile = jobfile.load(self.home.jobs_yaml)
+                except ConfigInvalid as error:
+                    self._jobfile = error
+            if isinstance(self._jobfile, ConfigInvalid):
+                raise self._jobfile.with_traceback(None)
             return self._jobfile
 
     def config_problems(self) -> tuple[Problem, ...]:
@@ -140,6 +156,9 @@ class JobManager(param.Parameterized):
         is also skipped when it would have to wait for a slot or its repository. Raises UnknownJob, ConfigInvalid,
         EngineMissing.
         """
+        for notice in self.home.open():  # a folder of it that somebody removed is there again
+            _LOGGER.warning(notice)
+        self.home.check_writable()
         job, file = self._checked(name)
         repository = file.repositories[job.repository] if job.repository else None
         engine_path = file.settings.engines.get(job.engine)
@@ -186,6 +205,7 @@ class JobManager(param.Parameterized):
 
         Raises UnknownRun when it is neither a run nor a job that is queued or running.
         """
+        self.home.check_writable()
         by = by or outcome.who()
         requests = self._queue.requests()
         try:
@@ -218,7 +238,12 @@ class JobManager(param.Parameterized):
             _LOGGER.warning("%s", error)
 
     def settle(self) -> list[Run]:
-        """Gives runs of dead runners their outcome, and starts what waits. Every command calls it."""
+        """Gives runs of dead runners their outcome, and starts what waits. Every command calls it.
+
+        Nothing where one may only look: the owner's next command does it.
+        """
+        if self.home.is_to_look_at:
+            return []
         try:
             return starter.settle(self.home, committed)
         finally:
@@ -237,6 +262,37 @@ class JobManager(param.Parameterized):
     def is_over(self, run_id: str) -> bool:
         """Whether the run has its outcome (or never was)."""
         return not (self.home.queue / f"{run_id}.json").exists()
+
+    # --- upkeep
+
+    @property
+    def has_read_history(self) -> bool:
+        """Whether anybody has asked this manager for the history."""
+        return self._history is not None
+
+    def upkeep(self, max_s: float | None = None) -> None:
+        """Puts ended journals into segments and deletes old logs, at most every ten minutes over all processes.
+
+        Never raises for what goes wrong with it: that is recorded. Takes about `max_s` at most.
+        """
+        if not self.home.is_to_look_at:
+            self._upkeep.perform(max_s)
+
+    def _compact(self, max_s: float | None) -> None:
+        self.history.compact(max_s=max_s)
+
+    def _sweep_logs(self, _: float | None) -> None:
+        try:
+            settings = self.jobfile().settings
+        except ConfigInvalid:
+            return  # nobody knows how many are to be kept
+        log_keeping.sweep(
+            self.home,
+            keep=settings.logs_keep,
+            cap_bytes=settings.logs_cap_bytes,
+            ask=lambda run_ids: self.history.rows("logs", run_id=run_ids),
+            tell=lambda kind, fields: self.journal.append(kind, fields, durable=True),
+        )
 
     # --- the mirror
 
@@ -271,7 +327,8 @@ class JobManager(param.Parameterized):
         return self._monitor.subscribe(callback)
 
     def watch(self) -> None:
-        """Starts the background monitor: it keeps the cards up to date, settles dead runs and starts waiting ones."""
+        """Starts the background monitor: cards are kept up to date, dead runs settled, waiting ones started, and the
+        home is looked after."""
         self._monitor.start()
 
     def close(self) -> None:
@@ -309,12 +366,21 @@ class JobManager(param.Parameterized):
             severity="HIGH",
         )
 
-    def _tell_rebuilt(self, reason: str) -> None:
+    def _tell_rebuilt(self, reason: str, was_damaged: bool) -> None:
         self._record(
             "storage",
-            f"history.duckdb was made anew from the journals: {reason}",
-            "Nothing is lost. If it happens again, check the disk: `dmesg`, `smartctl -a`.",
-            severity="HIGH",
+            f"history.duckdb was made anew from segments and journals: {reason}",
+            "If it happens again, check the disk: `dmesg`, `smartctl -a`; `backup-ops doctor` looks at all of it.",
+            severity="HIGH" if was_damaged else "LOW",
+        )
+
+    def _tell_lost(self, lost: Lost) -> None:
+        self._record(
+            "storage",
+            str(lost),
+            f"Put a good copy from a backup of this home into {self.home.segments}: the next question takes it in. "
+            "Check the disk: `dmesg`, `smartctl -a`.",
+            severity="CRITICAL",
         )
 
     def _record(self, component: str, message: str, remedy: str | None = None, severity: str = "MEDIUM") -> None:

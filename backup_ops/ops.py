@@ -17,7 +17,7 @@ from shlex import quote
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from backup_ops import outcome, runlog
+from backup_ops import log_keeping, outcome, runlog
 from backup_ops.engines import engine_for
 from backup_ops.engines.base import Owner, RunContext
 from backup_ops.errors import BackupError, EngineError, UnknownRun, UnknownSnapshot, UsageError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pandas
 
     from backup_ops.engines.base import Engine, Preview
+    from backup_ops.finding import Finding
     from backup_ops.job import Repository
 
 _LOGGER = logging.getLogger("backup_ops")
@@ -133,12 +134,13 @@ class Ops:
     def log(self, run_id: str) -> Iterator[str]:
         """The full log of the run, line by line, also while it runs. Raises UnknownRun."""
         _check_run_id(run_id)
-        path = self.home.logs / f"{run_id}{runlog.SUFFIX}"
+        path = log_keeping.log_path(self.home, run_id)
         if not path.exists():
-            full_id = self.get_run(run_id).run_id
-            path = self.home.logs / f"{full_id}{runlog.SUFFIX}"
+            run = self.get_run(run_id)
+            path = log_keeping.log_path(self.home, run.run_id)
             if not path.exists():
-                raise UnknownRun(f"run {full_id} has no log: it never started.", hint="`backup-ops runs` says why.")
+                rows = self.manager.history.rows("logs", run_id=[run.run_id])
+                raise log_keeping.absence(run, rows[0]["deleted_because"] if rows else None)
         return (line.decode("utf-8", "backslashreplace") for line in runlog.read_lines(path))
 
     # --- questions
@@ -209,6 +211,12 @@ class Ops:
         self._settle()
         return self.manager.history.export(Path(path), what, raw=raw, since=_since(days), **filters)
 
+    def doctor(self) -> list[Finding]:
+        """Everything the home stands on, looked at: what is well, what may go wrong, what does not work; no repairs."""
+        from backup_ops.doctor import examine  # a look that few ask for need not cost everybody its 40 ms
+
+        return list(examine(self.home))
+
     # --- errors of your own
 
     def record_error(
@@ -252,6 +260,7 @@ class Ops:
 
     def resolve(self, error_id: str, *, note: str = "", by: str | None = None) -> None:
         """Marks the error as resolved. Raises UsageError when there is none of that id."""
+        self.home.check_writable()
         if not self.manager.history.rows("errors", error_id=error_id):
             raise UsageError(f"no error has the id '{error_id}'.", hint="`backup-ops errors` lists them.")
         self.manager.journal.append(
@@ -332,7 +341,9 @@ class Ops:
         file = self.manager.jobfile()
         if job.repository is None:
             raise UsageError(f"job '{name}' has no repository, so there is nothing to look into.")
-        return job, file.repositories[job.repository], engine_for(job.engine, file.settings.engines.get(job.engine))
+        # A guest runs a program of his own, never one that another user names.
+        path = None if self.home.is_guest else file.settings.engines.get(job.engine)
+        return job, file.repositories[job.repository], engine_for(job.engine, path)
 
     @contextlib.contextmanager
     def _context(self, purpose: str) -> Iterator[RunContext]:

@@ -206,11 +206,16 @@ def _end_damaged(home: Home, queue: Queue, run_id: str) -> list[Run]:
     """A request that nobody can read any more: its run ends as failed, whatever of it is still known."""
     if lock.is_held(journal_path(home, run_id)) or not re.fullmatch(r"[\w.-]{1,80}", run_id):
         return []
-    aside = queue.put_aside(run_id)
-    known = _queued_row(home, run_id)
-    run = Run(run_id=run_id, job=known.get("job") or "?", job_uid=known.get("job_uid") or "?")
-    message = f"the queue file {run_id}.json is damaged and was put aside as {aside.name}."
     with contextlib.closing(Journal(home.journal, name=f"run-{run_id}")) as journal:
+        if any(event["kind"] == RUN_FINISHED for event in read_events(journal.path)):
+            outcome.clear(home, run_id)
+            return []
+        aside = queue.put_aside(run_id)
+        known: dict[str, Any] = {}
+        with contextlib.suppress(BackupError):  # who it was for is worth knowing, and no reason to leave it stuck
+            known = _queued_row(home, run_id)
+        run = Run(run_id=run_id, job=known.get("job") or "?", job_uid=known.get("job_uid") or "?")
+        message = f"the queue file {run_id}.json is damaged and was put aside as {aside.name}."
         failure = failure_of("config_invalid", message, "Submit the run again; check the disk of the home.")
         error_id = outcome.record_failure(journal, failure, run=run)
         columns = {"outcome": "failed", "reason": message, "error_id": error_id, "errors_total": 1}
@@ -223,7 +228,10 @@ def _queued_row(home: Home, run_id: str) -> dict[str, Any]:
         for event in read_events(path):
             if event["kind"] == RUN_QUEUED and event.get("run_id") == run_id:
                 return event
-    return {}
+    from backup_ops.history import History  # DuckDB, which a runner does without
+
+    with contextlib.closing(History(home)) as history:  # the submitter's journal may be in a segment already
+        return next(iter(history.rows("runs", run_id=run_id)), {})
 
 
 def _has_begun(home: Home, run_id: str) -> bool:
@@ -244,7 +252,8 @@ def _end_unstarted(
         contextlib.suppress(lock.Held),
         contextlib.closing(Journal(home.journal, name=f"run-{request.run_id}")) as journal,
     ):
-        if _has_begun(home, request.run_id):
+        # A run that ended since we read the queue is out of it, and its journal may be in a segment already.
+        if _has_begun(home, request.run_id) or Queue(home).read(request.run_id) is None:
             return
         run = outcome.run_of(request)
         if failure is not None:

@@ -12,6 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+# A shell that starts the tests in the background has them, and all they start, ignore what Ctrl-C and a hangup send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 SCALE = int(os.environ.get("BACKUP_OPS_SCALE", "1"))
 
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import duckdb
 
+from backup_ops import sharing
 from backup_ops.errors import BackupError, HistoryBusy
-from backup_ops.history import journals
+from backup_ops.history import holdings, journals
 from backup_ops.history.guard import Guard
-from backup_ops.history.instance import attach, connect, positions
+from backup_ops.history.holdings import Lost
+from backup_ops.history.instance import attach, check_age, connect, positions
 from backup_ops.history.intake import Rejected, sift, write
 from backup_ops.history.journals import Portion, Position
 from backup_ops.history.trouble import meaning
@@ -29,6 +31,9 @@ _INDEX = "w"
 OnRejected = Callable[[int, str, str], None]
 """Called with how many lines of a journal were rejected, the first reason, and the journal's name."""
 
+OnLost = Callable[[Lost], None]
+"""Called with a segment whose events could not be taken in."""
+
 
 def reached(stage: str) -> None:
     """Where an ingest is; tests put something in its place that kills the process there."""
@@ -40,6 +45,7 @@ class Ingested:
 
     rejected: tuple[Rejected, ...]
     is_complete: bool
+    lost: tuple[Lost, ...] = ()
 
 
 class Ingester:
@@ -92,6 +98,7 @@ class Ingester:
             attach(cursor, self._home.history, _INDEX, read_only=False, wait_s=wait_s)
             reached("attached")
             try:
+                check_age(cursor, self._home, _INDEX)
                 done = fold_in(cursor, self._home, _INDEX)
             finally:
                 with contextlib.suppress(duckdb.Error):
@@ -109,32 +116,38 @@ class Ingester:
 
 
 def fold_in(cursor: duckdb.DuckDBPyConnection, home: Home, alias: str) -> Ingested:
-    """One batch into the attached index: rows and offsets in one transaction."""
+    """Segments that the index does not hold, then one batch of the journals: rows and offsets in one transaction."""
+    taken = holdings.take_in(cursor, home, alias)
     known = positions(cursor, alias)
-    now = journals.sizes(home.journal)
-    portion = journals.unread(home.journal, known, now, limit_bytes=BATCH_BYTES)
+    now, recent = journals.listing(home.journal, journals.written_since_s(home.history))
+    portion = journals.unread(home.journal, known, now, limit_bytes=BATCH_BYTES, recent=recent)
     gone = known.keys() - now.keys()
     if not portion.positions and not gone:
-        return Ingested((), portion.is_last)
+        return Ingested(tuple(taken.rejected), portion.is_last, tuple(taken.lost))
     sifted = sift(cursor, portion.lines, (alias,))
     reached("folded")
 
     def save_offsets() -> None:
         reached("inserted")
         _save_offsets(cursor, alias, portion, gone)
+        holdings.next_batch(cursor, alias)
         reached("offsets")
 
     write(cursor, sifted, into=alias, known_in=(alias,), then=save_offsets)
+    sharing.let_in(f"{home.history}.wal")  # DuckDB made it by the umask; should we die now, others must still read it
     reached("committed")
-    return Ingested(tuple(sifted.rejected), portion.is_last)
+    return Ingested((*taken.rejected, *sifted.rejected), portion.is_last, tuple(taken.lost))
 
 
-def tell(rejected: tuple[Rejected, ...], on_rejected: OnRejected | None) -> None:
-    """One call for each journal."""
+def tell(done: Ingested, on_rejected: OnRejected | None, on_lost: OnLost | None) -> None:
+    """One call for each journal with rejected lines, and for each lost segment."""
     if on_rejected is not None:
-        for file in dict.fromkeys(one.file for one in rejected):
-            reasons = [one.reason for one in rejected if one.file == file]
+        for file in dict.fromkeys(one.file for one in done.rejected):
+            reasons = [one.reason for one in done.rejected if one.file == file]
             on_rejected(len(reasons), reasons[0], file)
+    if on_lost is not None:
+        for lost in done.lost:
+            on_lost(lost)
 
 
 def _save_offsets(cursor: duckdb.DuckDBPyConnection, alias: str, portion: Portion, gone: set[str]) -> None:

@@ -21,7 +21,6 @@ NOT_YET: dict[str, str] = {
     "repository.engine: restic": "Its jobs cannot be run.",
     "repository.url (remote)": "Its jobs cannot be run: write the full path of a folder on this machine.",
     "repository.password": "Its jobs cannot be run: snapshots would be written unencrypted.",
-    "settings.logs": "All logs are kept.",
     "settings.restore_roots": "The dashboard restores nothing yet; the shell command restores anywhere.",
     "notify": "Nobody is told.",
 }

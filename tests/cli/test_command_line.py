@@ -12,7 +12,7 @@ ONE_OF_EACH = {
     "demo": [], "init": [], "validate": [], "jobs": [], "run": ["photos"], "cancel": ["photos"], "status": [],
     "runs": [], "errors": [], "resolve": ["abc"], "logs": ["abc"],
     "snapshots": ["photos"], "ls": ["photos", "latest"], "restore": ["photos", "--target", "x"],
-    "export": ["runs", "f.csv"], "sql": ["SELECT 1"], "serve": [],
+    "export": ["runs", "f.csv"], "sql": ["SELECT 1"], "serve": [], "doctor": ["--share", "staff"], "rebuild": [],
 }  # fmt: skip
 
 
