@@ -161,7 +161,7 @@ class Journal:
         descriptor = _open_and_lock(self.path)
         try:
             self._look_at_end(descriptor, os.fstat(descriptor).st_size)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         except BaseException:  # a lock nobody owns would make the run look alive for ever
             os.close(descriptor)
             raise
@@ -218,8 +218,8 @@ def _open_and_lock(path: Path) -> int:
         os.close(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
-    """So that a journal made just now is still there after a loss of power."""
+def sync_folder(folder: Path) -> None:
+    """So that a file made, renamed or removed in it just now stays so after a loss of power. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -30,7 +30,7 @@ from backup_ops.history.journals import Position
 from backup_ops.history.segments import COLUMN_TYPES, Segment
 from backup_ops.history.trouble import meaning
 from backup_ops.home import Home
-from backup_ops.journal import SUFFIX, Journal
+from backup_ops.journal import SUFFIX, Journal, sync_folder
 
 MIN_JOURNALS, MIN_BYTES, MIN_AGE_S = 64, 4 << 20, 86_400.0
 """Less than that is left alone: a segment for a few events helps nobody."""
@@ -197,7 +197,7 @@ def _move(home: Home, connection: duckdb.DuckDBPyConnection, ended: list[_Ended]
     for one in moved:
         done.journals += _remove(one)
         reached("unlinking")
-    _sync_folder(home.journal)
+    sync_folder(home.journal)
 
 
 def _merge(
@@ -346,11 +346,3 @@ def _are_whole(home: Home, parts: Iterable[Segment]) -> bool:
         return all(segments.is_whole(home.segments, part) for part in parts)
     except OSError:
         return False
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

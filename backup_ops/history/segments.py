@@ -23,6 +23,7 @@ from backup_ops import sharing
 from backup_ops.errors import HomeError
 from backup_ops.history.journals import Line
 from backup_ops.history.trouble import meaning
+from backup_ops.journal import sync_folder
 
 FORMAT = "1"
 _NAME = re.compile(r"(\d{4}-\d{2})\.([0-9a-f]{64})\.parquet")
@@ -148,7 +149,7 @@ def seal(
         os.chmod(beside, sharing.FILE_MODE)
         sharing.let_in(beside)
         os.rename(beside, folder / segment.name)
-        _sync(folder)
+        sync_folder(folder)
     except BaseException:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -171,7 +172,7 @@ def remove_unfinished(folder: Path) -> None:
 
 def remove(folder: Path, segment: Segment) -> None:
     (folder / segment.name).unlink(missing_ok=True)
-    _sync(folder)
+    sync_folder(folder)
 
 
 def is_known(cursor: duckdb.DuckDBPyConnection, folder: Path, segment: Segment) -> bool:
@@ -237,11 +238,3 @@ def _sha256(descriptor: int) -> str:
         digest.update(chunk)
         position += len(chunk)
     return digest.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
