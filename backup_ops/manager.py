@@ -16,11 +16,11 @@ from backup_ops.card import JobCard
 from backup_ops.engines import engine_for
 from backup_ops.errors import BackupError, ConfigInvalid, HomeBusy, JournalFull, Problem, UnknownJob, UnknownRun
 from backup_ops.event import CANCEL_REQUESTED, RUN_QUEUED
-from backup_ops.failure import failure_of
 from backup_ops.home import Home
 from backup_ops.job import config_version, job_as_data
 from backup_ops.journal import Journal
 from backup_ops.mirror import Mirror, stamp_of
+from backup_ops.mishaps import Mishaps
 from backup_ops.monitor import Monitor
 from backup_ops.queue import Queue, Request, new_run_id
 from backup_ops.recovery import committed
@@ -30,7 +30,6 @@ from backup_ops.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from backup_ops.history import History
-    from backup_ops.history.holdings import Lost
     from backup_ops.job import Job
     from backup_ops.jobfile import JobFile
 
@@ -74,12 +73,13 @@ class JobManager(param.Parameterized):
         self._mirror = Mirror(home, past=lambda: self.history.rows("job_cards"))
         self._untold: frozenset[str] = frozenset()
         self._seen: object = None
+        self._mishaps = Mishaps(home, lambda: self.journal)
         self._upkeep = Upkeep(
             home,
             {"putting ended journals into segments": self._compact, "deleting old logs": self._sweep_logs},
-            lambda said: self._record("storage", said),
+            lambda said: self._mishaps.record("storage", said),
         )
-        self._monitor = Monitor(self._look, self.settle, self.upkeep, self._record)
+        self._monitor = Monitor(self._look, self.settle, self.upkeep, self._mishaps.record)
 
     # --- what is configured
 
@@ -99,9 +99,9 @@ class JobManager(param.Parameterized):
 
                 self._history = History(
                     self.home,
-                    on_rejected=self._tell_rejected,
-                    on_rebuilt=self._tell_rebuilt,
-                    on_lost=self._tell_lost,
+                    on_rejected=self._mishaps.rejected,
+                    on_rebuilt=self._mishaps.rebuilt,
+                    on_lost=self._mishaps.lost,
                 )
             return self._history
 
@@ -245,7 +245,7 @@ class JobManager(param.Parameterized):
         if self.home.is_to_look_at:
             return []
         try:
-            return starter.settle(self.home, committed)
+            return starter.settle(self.home, committed, self._remembered)
         finally:
             starter.drain(self.home)
 
@@ -358,37 +358,8 @@ class JobManager(param.Parameterized):
                 with param.edit_constant(self):
                     self.revision = self._mirror.revision
 
-    def _tell_rejected(self, count: int, reason: str, journal: str) -> None:
-        self._record(
-            "storage",
-            f"{count:,} lines of journal {journal} could not be read ({reason}); they are in the table 'rejected'.",
-            'Look at them: backup-ops sql "SELECT * FROM rejected". A failing disk or a foreign writer is likely.',
-            severity="HIGH",
-        )
-
-    def _tell_rebuilt(self, reason: str, was_damaged: bool) -> None:
-        self._record(
-            "storage",
-            f"history.duckdb was made anew from segments and journals: {reason}",
-            "If it happens again, check the disk: `dmesg`, `smartctl -a`; `backup-ops doctor` looks at all of it.",
-            severity="HIGH" if was_damaged else "LOW",
-        )
-
-    def _tell_lost(self, lost: Lost) -> None:
-        self._record(
-            "storage",
-            str(lost),
-            f"Put a good copy from a backup of this home into {self.home.segments}: the next question takes it in. "
-            "Check the disk: `dmesg`, `smartctl -a`.",
-            severity="CRITICAL",
-        )
-
-    def _record(self, component: str, message: str, remedy: str | None = None, severity: str = "MEDIUM") -> None:
-        failure = failure_of("unknown", message, remedy, component=component, severity=severity)
-        try:
-            outcome.record_failure(self.journal, failure)
-        except (JournalFull, OSError) as error:
-            _LOGGER.error("%s (this was to be recorded: %s)", error, message)
+    def _remembered(self, run_id: str) -> dict[str, Any]:
+        return next(iter(self.history.rows("runs", run_id=run_id)), {})
 
     def _reason_to_skip(self, request: Request, *, wait: bool) -> str | None:
         for other in self._queue.requests():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -15,7 +16,8 @@ import duckdb
 from backup_ops.errors import HistoryDamaged, QueryRefused
 from backup_ops.finding import Finding
 from backup_ops.history import answer, export, question, sandbox
-from backup_ops.history.ingest import OnLost, OnRejected
+from backup_ops.history.holdings import Lost, OnLost
+from backup_ops.history.ingest import OnRejected
 from backup_ops.history.inspection import inspect
 from backup_ops.history.instance import identity
 from backup_ops.history.reading import Attachment
@@ -31,6 +33,8 @@ Answer = TypeVar("Answer")
 
 WAIT_S = 10.0
 
+_LOGGER = logging.getLogger("backup_ops")
+
 _left_behind: list[object] = []
 """DuckDB instances of a forked parent: ending one would wait for threads that the child does not have."""
 
@@ -45,22 +49,35 @@ def _finish_imports() -> None:
         import pandas  # noqa: F401
 
 
+def _log_rejected(count: int, reason: str, journal: str) -> None:
+    _LOGGER.warning("%d lines of journal %s could not be read (%s)", count, journal, reason)
+
+
+def _log_rebuilt(reason: str, was_damaged: bool) -> None:
+    _LOGGER.log(logging.ERROR if was_damaged else logging.INFO, "history.duckdb was made anew: %s", reason)
+
+
+def _log_lost(lost: Lost) -> None:
+    _LOGGER.error("%s", lost)
+
+
 class History:
     """Usable from any thread, also after a fork. Holds nothing open between calls but memory.
 
     `on_rejected(count, first_reason, journal)` is called after an ingest met lines that give no row,
     `on_rebuilt(reason, was_damaged)` after a damaged or outdated index was made anew, `on_lost(lost)` for a segment
-    whose events could not be taken in: on the thread that read or ingested. They may write to a journal, but not ask
-    the history.
+    whose events could not be taken in: on the thread that read or ingested, before the index notes it, so that a kill
+    can have it told twice but not never. They may write to a journal, but not ask the history. Without them it is
+    logged.
     """
 
     def __init__(
         self,
         home: Home,
         *,
-        on_rejected: OnRejected | None = None,
-        on_rebuilt: OnRebuilt | None = None,
-        on_lost: OnLost | None = None,
+        on_rejected: OnRejected = _log_rejected,
+        on_rebuilt: OnRebuilt = _log_rebuilt,
+        on_lost: OnLost = _log_lost,
     ) -> None:
         self.home = home
         self._on_rejected = on_rejected

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import duckdb
 
@@ -25,6 +25,10 @@ AT_ONCE_BYTES = 4 << 20
 
 _UNREADABLE_FOR_S = 60
 """What could not be read may be readable a minute later: its rights, its disk or this program have changed."""
+
+
+def reached(stage: str) -> None:
+    """Where it is; tests put something in its place that kills the process there."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,8 @@ class Lost:
         return f"segment {self.name} {self.reason}: {self.what} are not in the history."
 
 
-@dataclass
-class TakenIn:
-    rejected: list[Rejected] = field(default_factory=list)
-    lost: list[Lost] = field(default_factory=list)
+OnLost = Callable[[Lost], None]
+"""Called before the index notes that it lacks the segment: killed in between it is told twice, but not never."""
 
 
 def standing(cursor: duckdb.DuckDBPyConnection, alias: str) -> Standing:
@@ -118,31 +120,34 @@ def gone(cursor: duckdb.DuckDBPyConnection, home: Home, names: Iterable[str]) ->
     return missing
 
 
-def take_in(cursor: duckdb.DuckDBPyConnection, home: Home, alias: str, *, note_missing: bool = False) -> TakenIn:
-    """Folds in every segment that the index does not hold and that can be read; notes those that cannot.
+def take_in(
+    cursor: duckdb.DuckDBPyConnection, home: Home, alias: str, on_lost: OnLost, *, note_missing: bool = False
+) -> list[Rejected]:
+    """Folds in every segment that the index does not hold and that can be read; tells of and notes those that cannot.
 
     A segment is folded in portions, each in a transaction, and held with the last of them: killed in between it is
     folded again, and nothing is doubled. `note_missing` also looks for segments that the ledger tells of and that are
     gone; a rebuild does, for it makes the index of what is there.
     """
-    done = TakenIn()
+    rejected: list[Rejected] = []
     waiting = unheld(cursor, home, alias)
     known = states(cursor, alias)
     expected = ledger.expected(home) if waiting or note_missing else {}
     for segment in waiting:
-        trouble = _fold_in(cursor, home, alias, segment, done.rejected)
+        trouble = _fold_in(cursor, home, alias, segment, rejected)
         if trouble is None:
             continue
         state, reason = trouble
-        note(cursor, alias, segment.name, state, _seen(home, segment, state))
         if known.get(segment.name, ("",))[0] != state:  # told once
             entry = expected.get(segment.name)
-            done.lost.append(Lost(segment.name, state, reason, entry.what if entry else "its events"))
+            on_lost(Lost(segment.name, state, reason, entry.what if entry else "its events"))
+            reached("told")
+        note(cursor, alias, segment.name, state, _seen(home, segment, state))
     if note_missing:
         for name in sorted(gone(cursor, home, expected)):
+            on_lost(Lost(name, MISSING, "is gone", expected[name].what))
             note(cursor, alias, name, MISSING)
-            done.lost.append(Lost(name, MISSING, "is gone", expected[name].what))
-    return done
+    return rejected
 
 
 def _is_settled(home: Home, segment: Segment, known: tuple[str, str] | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -14,7 +14,7 @@ from backup_ops import sharing
 from backup_ops.errors import BackupError, HistoryBusy
 from backup_ops.history import holdings, journals
 from backup_ops.history.guard import Guard
-from backup_ops.history.holdings import Lost
+from backup_ops.history.holdings import OnLost
 from backup_ops.history.instance import attach, check_age, connect, positions
 from backup_ops.history.intake import Rejected, sift, write
 from backup_ops.history.journals import Portion, Position
@@ -31,9 +31,6 @@ _INDEX = "w"
 OnRejected = Callable[[int, str, str], None]
 """Called with how many lines of a journal were rejected, the first reason, and the journal's name."""
 
-OnLost = Callable[[Lost], None]
-"""Called with a segment whose events could not be taken in."""
-
 
 def reached(stage: str) -> None:
     """Where an ingest is; tests put something in its place that kills the process there."""
@@ -45,14 +42,14 @@ class Ingested:
 
     rejected: tuple[Rejected, ...]
     is_complete: bool
-    lost: tuple[Lost, ...] = ()
 
 
 class Ingester:
     """Not for several threads at once. Raises Missing and Outdated where the index is to be rebuilt first."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, on_lost: OnLost) -> None:
         self._home = home
+        self._on_lost = on_lost
         self._guard = Guard(home)
         self._connection: duckdb.DuckDBPyConnection | None = None
 
@@ -99,7 +96,7 @@ class Ingester:
             reached("attached")
             try:
                 check_age(cursor, self._home, _INDEX)
-                done = fold_in(cursor, self._home, _INDEX)
+                done = fold_in(cursor, self._home, _INDEX, self._on_lost)
             finally:
                 with contextlib.suppress(duckdb.Error):
                     cursor.execute(f"DETACH {_INDEX}")
@@ -115,15 +112,15 @@ class Ingester:
         return done
 
 
-def fold_in(cursor: duckdb.DuckDBPyConnection, home: Home, alias: str) -> Ingested:
+def fold_in(cursor: duckdb.DuckDBPyConnection, home: Home, alias: str, on_lost: OnLost) -> Ingested:
     """Segments that the index does not hold, then one batch of the journals: rows and offsets in one transaction."""
-    taken = holdings.take_in(cursor, home, alias)
+    rejected = holdings.take_in(cursor, home, alias, on_lost)
     known = positions(cursor, alias)
     now, recent = journals.listing(home.journal, journals.written_since_s(home.history))
     portion = journals.unread(home.journal, known, now, limit_bytes=BATCH_BYTES, recent=recent)
     gone = known.keys() - now.keys()
     if not portion.positions and not gone:
-        return Ingested(tuple(taken.rejected), portion.is_last, tuple(taken.lost))
+        return Ingested(tuple(rejected), portion.is_last)
     sifted = sift(cursor, portion.lines, (alias,))
     reached("folded")
 
@@ -136,18 +133,14 @@ def fold_in(cursor: duckdb.DuckDBPyConnection, home: Home, alias: str) -> Ingest
     write(cursor, sifted, into=alias, known_in=(alias,), then=save_offsets)
     sharing.let_in(f"{home.history}.wal")  # DuckDB made it by the umask; should we die now, others must still read it
     reached("committed")
-    return Ingested((*taken.rejected, *sifted.rejected), portion.is_last, tuple(taken.lost))
+    return Ingested((*rejected, *sifted.rejected), portion.is_last)
 
 
-def tell(done: Ingested, on_rejected: OnRejected | None, on_lost: OnLost | None) -> None:
-    """One call for each journal with rejected lines, and for each lost segment."""
-    if on_rejected is not None:
-        for file in dict.fromkeys(one.file for one in done.rejected):
-            reasons = [one.reason for one in done.rejected if one.file == file]
-            on_rejected(len(reasons), reasons[0], file)
-    if on_lost is not None:
-        for lost in done.lost:
-            on_lost(lost)
+def tell(rejected: Sequence[Rejected], on_rejected: OnRejected) -> None:
+    """One call for each journal with rejected lines."""
+    for file in dict.fromkeys(one.file for one in rejected):
+        reasons = [one.reason for one in rejected if one.file == file]
+        on_rejected(len(reasons), reasons[0], file)
 
 
 def _save_offsets(cursor: duckdb.DuckDBPyConnection, alias: str, portion: Portion, gone: set[str]) -> None:

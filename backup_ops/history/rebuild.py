@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import duckdb
 from backup_ops import sharing
 from backup_ops.errors import BackupError, HistoryBusy
 from backup_ops.history.guard import Guard
-from backup_ops.history.holdings import DAMAGED, HELD, MISSING, UNREADABLE, states, take_in
-from backup_ops.history.ingest import Ingested, fold_in
+from backup_ops.history.holdings import DAMAGED, HELD, MISSING, UNREADABLE, Lost, states, take_in
+from backup_ops.history.ingest import fold_in
 from backup_ops.history.instance import Missing, Outdated, attach, connect, create, identity, positions
+from backup_ops.history.intake import Rejected
 from backup_ops.history.trouble import check_place, meaning
 from backup_ops.home import Home
 
@@ -42,16 +44,25 @@ class Rebuilt:
     segments: int
     damaged_segments: tuple[str, ...]
     missing_segments: tuple[str, ...]
-    batches: tuple[Ingested, ...]
+    lost: tuple[Lost, ...]
+    rejected: tuple[Rejected, ...]
     duration_s: float
 
 
-def rebuild(home: Home, *, instead_of: tuple[int, int] | None, is_damaged: bool, wait_s: float) -> Rebuilt | None:
+def rebuild(
+    home: Home,
+    *,
+    instead_of: tuple[int, int] | None,
+    is_damaged: bool,
+    wait_s: float,
+    tell: Callable[[Rebuilt], None],
+) -> Rebuilt | None:
     """Makes a new index and puts it in the place of the file that had the identity `instead_of` (None: of nothing).
 
     A damaged file is kept beside, as history.broken-TIME.duckdb; an outdated one is replaced, unless a segment is
-    damaged or missing: then the old index may be all that knows its events, and is kept too. None: somebody else has
-    just done it. Raises HistoryBusy when another process is at it for longer than `wait_s`, OSError when the home
+    damaged or missing: then the old index may be all that knows its events, and is kept too. `tell` is called as the
+    last step before the new file takes its place: killed in between it is all done and told again. None: somebody else
+    has just done it. Raises HistoryBusy when another process is at it for longer than `wait_s`, OSError when the home
     cannot be written to.
     """
     guard = Guard(home)
@@ -69,6 +80,8 @@ def rebuild(home: Home, *, instead_of: tuple[int, int] | None, is_damaged: bool,
                 _check_not_held(home)
                 _put_aside(home, keep=is_damaged or bool(rebuilt.damaged_segments or rebuilt.missing_segments))
                 reached("aside")
+                tell(rebuilt)
+                reached("told")
                 new.replace(home.history)
             reached("swapped")
         except BaseException as error:
@@ -99,10 +112,13 @@ def _build(home: Home, new: Path) -> Rebuilt:
     with connect(spill_to=home.path / "spill") as connection:
         connection.execute(f"SET memory_limit = '{_MEMORY}'; SET checkpoint_threshold = '{_UNCHECKED}'")
         create(connection, new, _INDEX)
-        taken = take_in(connection, home, _INDEX, note_missing=True)
-        batches = [Ingested(tuple(taken.rejected), is_complete=False, lost=tuple(taken.lost))]
-        while not batches[-1].is_complete:
-            batches.append(fold_in(connection, home, _INDEX))
+        lost: list[Lost] = []
+        rejected = take_in(connection, home, _INDEX, lost.append, note_missing=True)
+        is_complete = False
+        while not is_complete:
+            batch = fold_in(connection, home, _INDEX, lost.append)
+            rejected += batch.rejected
+            is_complete = batch.is_complete
         rows = connection.execute(
             f"SELECT (SELECT count(*) FROM {_INDEX}.events) + (SELECT count(*) FROM {_INDEX}.errors)"
         ).fetchone()
@@ -111,14 +127,14 @@ def _build(home: Home, new: Path) -> Rebuilt:
         connection.execute(f"DETACH {_INDEX}")
     os.chmod(new, sharing.FILE_MODE)
     sharing.let_in(new)
-    lost = [lost for batch in batches for lost in batch.lost]
     return Rebuilt(
         events=rows[0] if rows else 0,
         journals=read,
         segments=counts[HELD],
         damaged_segments=tuple(one.name for one in lost if one.state in (DAMAGED, UNREADABLE)),
         missing_segments=tuple(one.name for one in lost if one.state == MISSING),
-        batches=tuple(batches),
+        lost=tuple(lost),
+        rejected=tuple(rejected),
         duration_s=time.monotonic() - begun,
     )
 

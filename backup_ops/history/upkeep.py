@@ -13,7 +13,8 @@ from backup_ops import lock
 from backup_ops.errors import BackupError, HistoryBusy, HistoryDamaged, HomeError
 from backup_ops.history.compaction import Compacted, compact
 from backup_ops.history.guard import UNLOCKABLE
-from backup_ops.history.ingest import Ingested, Ingester, OnLost, OnRejected, tell
+from backup_ops.history.holdings import OnLost
+from backup_ops.history.ingest import Ingested, Ingester, OnRejected, tell
 from backup_ops.history.instance import Missing, Outdated, identity
 from backup_ops.history.rebuild import Rebuilt, rebuild
 from backup_ops.history.trouble import meaning_of_system
@@ -34,14 +35,12 @@ OnRebuilt = Callable[[str, bool], None]
 class Upkeep:
     """Usable from any thread of the process that made it."""
 
-    def __init__(
-        self, home: Home, on_rejected: OnRejected | None, on_rebuilt: OnRebuilt | None, on_lost: OnLost | None
-    ) -> None:
+    def __init__(self, home: Home, on_rejected: OnRejected, on_rebuilt: OnRebuilt, on_lost: OnLost) -> None:
         self._home = home
         self._on_rejected = on_rejected
         self._on_lost = on_lost
         self._on_rebuilt = on_rebuilt
-        self._ingester = Ingester(home)
+        self._ingester = Ingester(home, on_lost)
         self._mutex = threading.RLock()
         self._compacting = threading.Lock()
 
@@ -99,13 +98,16 @@ class Upkeep:
             raise self._unwritable(error) from error
 
     def _rebuild(self, error: Exception | None, seen: tuple[int, int] | None, wait_s: float) -> Rebuilt | None:
-        rebuilt = rebuild(self._home, instead_of=seen, is_damaged=isinstance(error, HistoryDamaged), wait_s=wait_s)
-        if rebuilt is not None:
-            for batch in rebuilt.batches:
-                tell(batch, self._on_rejected, self._on_lost)
-            if self._on_rebuilt is not None and isinstance(error, (HistoryDamaged, Outdated)):
-                self._on_rebuilt(str(error), isinstance(error, HistoryDamaged))
-        return rebuilt
+        is_damaged = isinstance(error, HistoryDamaged)
+
+        def told(rebuilt: Rebuilt) -> None:
+            for lost in rebuilt.lost:
+                self._on_lost(lost)
+            tell(rebuilt.rejected, self._on_rejected)
+            if is_damaged or isinstance(error, Outdated):
+                self._on_rebuilt(str(error), is_damaged)
+
+        return rebuild(self._home, instead_of=seen, is_damaged=is_damaged, wait_s=wait_s, tell=told)
 
     def compact(self, *, max_s: float | None, everything: bool) -> Compacted:
         """See `History.compact`."""
@@ -137,7 +139,7 @@ class Upkeep:
                     return None  # a read-only home: readers have the tails
                 raise self._unwritable(error) from error
             if done is not None:
-                tell(done, self._on_rejected, self._on_lost)
+                tell(done.rejected, self._on_rejected)
             return done
         return None
 

@@ -21,7 +21,7 @@ from backup_ops.journal import Journal
 STAGES = {
     "fold": ("attached", "folded", "inserted", "offsets", "committed", "detached"),
     "compact": ("staged", "sealed", "entered", "held", "unlinking", "removing"),
-    "rebuild": ("built", "aside", "swapped"),
+    "rebuild": ("built", "aside", "told", "swapped"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -10,11 +11,20 @@ import time
 import pytest
 from test_compaction import ended, flip, names
 
+import backup_ops as bo
 from backup_ops import lock
 from backup_ops.errors import HistoryBusy
 from backup_ops.history import holdings, ledger, segments
 from backup_ops.history.compaction import compact
 
+KILLED_AT = """
+import os, signal, sys
+import backup_ops as bo
+from backup_ops.history import holdings, rebuild
+rebuild.reached = holdings.reached = lambda stage: stage == sys.argv[2] and os.kill(os.getpid(), signal.SIGKILL)
+with bo.open(sys.argv[1]) as ops:
+    ops.manager.history.ingest(force=True)
+"""
 HOLD = "import duckdb, sys, time; c = duckdb.connect(sys.argv[1]); print(flush=True); time.sleep(60)"
 
 
@@ -198,3 +208,20 @@ def test_segments_that_are_no_folder_are_a_sentence(told):
     told.home.segments.rmdir()
     told.home.segments.write_text("no folder")
     assert any("segments" in one.sentence and one.state == "problem" for one in told.history.inspect())
+
+
+@pytest.mark.parametrize(
+    ("index", "stage"), [("gone", "aside"), ("gone", "told"), ("gone", "swapped"), ("older", "told")]
+)
+def test_a_lost_segment_is_told_of_whoever_is_killed(told, index, stage):
+    put_back_older(told)
+    if index == "gone":
+        told.home.history.unlink()
+    flip(told.home.segments / names(told.home)[0], 100)
+    killed = subprocess.run([sys.executable, "-c", KILLED_AT, str(told.home.path), stage], check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    with bo.open(told.home.path) as ops:
+        ops.manager.history.ingest(force=True)
+        said = [message for message in ops.errors().message if names(told.home)[0] in message]
+        assert 1 <= len(said) <= 2 and "5 events" in said[0]
+        assert len(ops.errors()) == len(said), "and nothing else is"
