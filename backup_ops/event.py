@@ -76,7 +76,9 @@ def decode(line: bytes) -> dict[str, Any]:
     if line[8:16] != b"%08x" % zlib.crc32(payload):
         raise Undecodable("checksum does not match: the line is damaged")
     try:
-        fields = json.loads(b"{" + payload)
+        fields = json.loads(
+            "{" + payload.decode("utf-8", "surrogatepass")
+        )  # as json does, which looks for UTF-16 first
     except (ValueError, RecursionError) as error:
         raise Undecodable(f"not JSON: {error}") from None
     if not isinstance(fields, dict):

@@ -13,6 +13,7 @@ import fcntl
 import os
 import socket
 import threading
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -20,11 +21,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from backup_ops import event, lock
+from backup_ops import event, lock, sharing
 from backup_ops.errors import JournalFull
 
 SYNC_AFTER_S = 5.0
 SUFFIX = ".jsonl"
+_LOOK_TAKES_AT_MOST_S = 0.1
 
 
 _journals: weakref.WeakSet[Journal] = weakref.WeakSet()
@@ -80,13 +82,10 @@ class Journal:
                 assert self._descriptor is not None
                 # A line that an earlier short write or a foreign truncation tore ends here, so that ours stands alone.
                 data = b"\n" + line if self._is_torn else line
-                self._is_torn = True
                 if os.write(self._descriptor, data) < len(data):
                     # Only we write here: what got through is taken back, so that nobody reads half a line.
                     os.ftruncate(self._descriptor, self._size)
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                self._is_torn = False
-                self._size += len(data)
             except OSError as error:
                 raise JournalFull(
                     f"the event '{kind}' could not be written to {self.path}: {error.strerror}.",
@@ -134,13 +133,24 @@ class Journal:
             self._open()
             return
         status = os.fstat(self._descriptor)
-        if not status.st_nlink:  # deleted under us
+        if not self._is_in_place(status):
             os.close(self._descriptor)
             self._descriptor = None
             self._open()
-        elif status.st_size != self._size:  # truncated under us
-            self._is_torn = status.st_size > 0
-            self._size = status.st_size
+        else:  # it may have been truncated or overwritten under us, also to the very same size
+            self._look_at_end(self._descriptor, status.st_size)
+
+    def _is_in_place(self, status: os.stat_result) -> bool:
+        """Whether our file is where readers look: not deleted, nor moved away, nor another one put in its place."""
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return (there.st_ino, there.st_dev) == (status.st_ino, status.st_dev)
+
+    def _look_at_end(self, descriptor: int, size: int) -> None:
+        self._size = size
+        self._is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
 
     def _open(self) -> None:
         if self._name is None:
@@ -150,9 +160,8 @@ class Journal:
             self.path = self._folder / f"{self._name}-{os.getpid()}{SUFFIX}"
         descriptor = _open_and_lock(self.path)
         try:
-            self._size = os.fstat(descriptor).st_size
-            self._is_torn = self._size > 0 and os.pread(descriptor, 1, self._size - 1) != b"\n"
-            _sync_folder(self._folder)
+            self._look_at_end(descriptor, os.fstat(descriptor).st_size)
+            sync_folder(self._folder)
         except BaseException:  # a lock nobody owns would make the run look alive for ever
             os.close(descriptor)
             raise
@@ -164,7 +173,13 @@ class Journal:
             return
         self._sync_timer = threading.Timer(SYNC_AFTER_S, self._sync)
         self._sync_timer.daemon = True
-        self._sync_timer.start()
+        try:
+            self._sync_timer.start()
+        except RuntimeError:  # no thread to be had; the event is written, and that must not look like a failure
+            self._sync_timer = None
+            if self._descriptor is not None:
+                with contextlib.suppress(OSError):
+                    os.fdatasync(self._descriptor)
 
     def _sync(self) -> None:
         with self._mutex:
@@ -186,17 +201,25 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _open_and_lock(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    until = time.monotonic() + _LOOK_TAKES_AT_MOST_S
+    while True:
+        descriptor = sharing.open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+            # else a journal of the dead, which compaction removed between the two calls
+        except BlockingIOError:
+            # Whoever looks whether its writer lives takes the lock for an instant: one refusal proves nothing.
+            if time.monotonic() >= until:
+                os.close(descriptor)
+                raise lock.Held(str(path)) from None
+            time.sleep(0.002)
         os.close(descriptor)
-        raise lock.Held(str(path)) from None
-    return descriptor
 
 
-def _sync_folder(folder: Path) -> None:
-    """So that a journal made just now is still there after a loss of power."""
+def sync_folder(folder: Path) -> None:
+    """So that a file made, renamed or removed in it just now stays so after a loss of power. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

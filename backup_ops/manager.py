@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import param
 
-from backup_ops import jobfile, lock, outcome, progress, starter
+from backup_ops import jobfile, lock, log_keeping, outcome, progress, starter
 from backup_ops.card import JobCard
 from backup_ops.engines import engine_for
 from backup_ops.errors import (
@@ -25,17 +25,18 @@ from backup_ops.errors import (
     UsageError,
 )
 from backup_ops.event import CANCEL_REQUESTED, RUN_QUEUED
-from backup_ops.failure import failure_of
 from backup_ops.home import Home
 from backup_ops.job import Repository, config_version, job_as_data
 from backup_ops.journal import Journal
 from backup_ops.mirror import Mirror, stamp_of
+from backup_ops.mishaps import Mishaps
 from backup_ops.monitor import Monitor
 from backup_ops.queue import Queue, Request, new_run_id
 from backup_ops.recovery import committed
 from backup_ops.repositories import repository_key
 from backup_ops.run import Run
 from backup_ops.secret import missing_variables
+from backup_ops.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from backup_ops.history import History
@@ -77,12 +78,18 @@ class JobManager(param.Parameterized):
         self._reading_file = threading.Lock()
         self._refreshing = threading.Lock()
         self._publishing = threading.RLock()
-        self._jobfile: JobFile | None = None
+        self._jobfile: JobFile | ConfigInvalid | None = None
         self._jobfile_stamp: tuple[int, ...] | None = None
         self._mirror = Mirror(home, past=lambda: self.history.rows("job_cards"))
         self._untold: frozenset[str] = frozenset()
         self._seen: object = None
-        self._monitor = Monitor(self._look, self.settle, self._record)
+        self._mishaps = Mishaps(home, lambda: self.journal)
+        self._upkeep = Upkeep(
+            home,
+            {"putting ended journals into segments": self._compact, "deleting old logs": self._sweep_logs},
+            lambda said: self._mishaps.record("storage", said),
+        )
+        self._monitor = Monitor(self._look, self.settle, self.upkeep, self._mishaps.record)
 
     # --- what is configured
 
@@ -100,7 +107,12 @@ class JobManager(param.Parameterized):
             if self._history is None:
                 from backup_ops.history import History  # DuckDB: 0.2 s that a plain submit need not pay
 
-                self._history = History(self.home, on_rejected=self._tell_rejected, on_rebuilt=self._tell_rebuilt)
+                self._history = History(
+                    self.home,
+                    on_rejected=self._mishaps.rejected,
+                    on_rebuilt=self._mishaps.rebuilt,
+                    on_lost=self._mishaps.lost,
+                )
             return self._history
 
     def jobfile(self) -> JobFile:
@@ -108,9 +120,13 @@ class JobManager(param.Parameterized):
         with self._reading_file:
             stamp = stamp_of(self.home.jobs_yaml)
             if self._jobfile is None or stamp != self._jobfile_stamp:
-                self._jobfile = None
-                self._jobfile = jobfile.load(self.home.jobs_yaml)
                 self._jobfile_stamp = stamp
+                try:
+                    self._jobfile = jobfile.load(self.home.jobs_yaml)
+                except ConfigInvalid as error:
+                    self._jobfile = error
+            if isinstance(self._jobfile, ConfigInvalid):
+                raise self._jobfile.with_traceback(None)
             return self._jobfile
 
     def config_problems(self) -> tuple[Problem, ...]:
@@ -152,6 +168,9 @@ class JobManager(param.Parameterized):
         is also skipped when it would have to wait for a slot or its repository. Raises UnknownJob, ConfigInvalid,
         EngineMissing.
         """
+        for notice in self.home.open():  # a folder of it that somebody removed is there again
+            _LOGGER.warning(notice)
+        self.home.check_writable()
         job, file = self._checked(name)
         repository = file.repositories[job.repository] if job.repository else None
         engine_path = file.settings.engines.get(job.engine)
@@ -198,6 +217,7 @@ class JobManager(param.Parameterized):
 
         Raises UnknownRun when it is neither a run nor a job that is queued or running.
         """
+        self.home.check_writable()
         by = by or outcome.who()
         requests = self._queue.requests()
         try:
@@ -230,9 +250,14 @@ class JobManager(param.Parameterized):
             _LOGGER.warning("%s", error)
 
     def settle(self) -> list[Run]:
-        """Gives runs of dead runners their outcome, and starts what waits. Every command calls it."""
+        """Gives runs of dead runners their outcome, and starts what waits. Every command calls it.
+
+        Nothing where one may only look: the owner's next command does it.
+        """
+        if self.home.is_to_look_at:
+            return []
         try:
-            return starter.settle(self.home, committed)
+            return starter.settle(self.home, committed, self._remembered)
         finally:
             starter.drain(self.home)
 
@@ -249,6 +274,37 @@ class JobManager(param.Parameterized):
     def is_over(self, run_id: str) -> bool:
         """Whether the run has its outcome (or never was)."""
         return not (self.home.queue / f"{run_id}.json").exists()
+
+    # --- upkeep
+
+    @property
+    def has_read_history(self) -> bool:
+        """Whether anybody has asked this manager for the history."""
+        return self._history is not None
+
+    def upkeep(self, max_s: float | None = None) -> None:
+        """Puts ended journals into segments and deletes old logs, at most every ten minutes over all processes.
+
+        Never raises for what goes wrong with it: that is recorded. Takes about `max_s` at most.
+        """
+        if not self.home.is_to_look_at:
+            self._upkeep.perform(max_s)
+
+    def _compact(self, max_s: float | None) -> None:
+        self.history.compact(max_s=max_s)
+
+    def _sweep_logs(self, _: float | None) -> None:
+        try:
+            settings = self.jobfile().settings
+        except ConfigInvalid:
+            return  # nobody knows how many are to be kept
+        log_keeping.sweep(
+            self.home,
+            keep=settings.logs_keep,
+            cap_bytes=settings.logs_cap_bytes,
+            ask=lambda run_ids: self.history.rows("logs", run_id=run_ids),
+            tell=lambda kind, fields: self.journal.append(kind, fields, durable=True),
+        )
 
     # --- the mirror
 
@@ -283,7 +339,8 @@ class JobManager(param.Parameterized):
         return self._monitor.subscribe(callback)
 
     def watch(self) -> None:
-        """Starts the background monitor: it keeps the cards up to date, settles dead runs and starts waiting ones."""
+        """Starts the background monitor: cards are kept up to date, dead runs settled, waiting ones started, and the
+        home is looked after."""
         self._monitor.start()
 
     def close(self) -> None:
@@ -313,28 +370,8 @@ class JobManager(param.Parameterized):
                 with param.edit_constant(self):
                     self.revision = self._mirror.revision
 
-    def _tell_rejected(self, count: int, reason: str, journal: str) -> None:
-        self._record(
-            "storage",
-            f"{count:,} lines of journal {journal} could not be read ({reason}); they are in the table 'rejected'.",
-            'Look at them: backup-ops sql "SELECT * FROM rejected". A failing disk or a foreign writer is likely.',
-            severity="HIGH",
-        )
-
-    def _tell_rebuilt(self, reason: str) -> None:
-        self._record(
-            "storage",
-            f"history.duckdb was made anew from the journals: {reason}",
-            "Nothing is lost. If it happens again, check the disk: `dmesg`, `smartctl -a`.",
-            severity="HIGH",
-        )
-
-    def _record(self, component: str, message: str, remedy: str | None = None, severity: str = "MEDIUM") -> None:
-        failure = failure_of("unknown", message, remedy, component=component, severity=severity)
-        try:
-            outcome.record_failure(self.journal, failure)
-        except (JournalFull, OSError) as error:
-            _LOGGER.error("%s (this was to be recorded: %s)", error, message)
+    def _remembered(self, run_id: str) -> dict[str, Any]:
+        return next(iter(self.history.rows("runs", run_id=run_id)), {})
 
     def _reason_to_skip(self, request: Request, *, wait: bool) -> str | None:
         for other in self._queue.requests():

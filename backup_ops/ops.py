@@ -15,17 +15,14 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from backup_ops import outcome, runlog
-from backup_ops.engines import engine_for
+from backup_ops import custody, log_keeping, outcome, runlog
 from backup_ops.engines.base import Owner
 from backup_ops.errors import BackupError, UnknownRun, UsageError
-from backup_ops.event import ERROR_RESOLVED, REPOSITORY_TAKEN_OVER, REPOSITORY_VERIFIED, in_words
-from backup_ops.failure import failure_of
+from backup_ops.event import ERROR_RESOLVED, in_words
 from backup_ops.handle import RunHandle, read_run
 from backup_ops.home import Home
 from backup_ops.job import Job
 from backup_ops.manager import JobManager
-from backup_ops.repositories import is_known
 from backup_ops.run import Run
 from backup_ops.snapshot import Entry, Restored, Snapshot, Verified, VerifyLevel
 from backup_ops.snapshots import OnProgress, Snapshots
@@ -34,11 +31,10 @@ if TYPE_CHECKING:
     import duckdb
     import pandas
 
-    from backup_ops.engines.base import Engine, Preview
-    from backup_ops.job import Repository
+    from backup_ops.engines.base import Preview
+    from backup_ops.finding import Finding
 
 _LOGGER = logging.getLogger("backup_ops")
-_DAMAGES_IN_DETAILS = 200
 
 
 def open(path: str | os.PathLike[str] | None = None) -> Ops:
@@ -133,12 +129,13 @@ class Ops:
     def log(self, run_id: str) -> Iterator[str]:
         """The full log of the run, line by line, also while it runs. Raises UnknownRun."""
         _check_run_id(run_id)
-        path = self.home.logs / f"{run_id}{runlog.SUFFIX}"
+        path = log_keeping.log_path(self.home, run_id)
         if not path.exists():
-            full_id = self.get_run(run_id).run_id
-            path = self.home.logs / f"{full_id}{runlog.SUFFIX}"
+            run = self.get_run(run_id)
+            path = log_keeping.log_path(self.home, run.run_id)
             if not path.exists():
-                raise UnknownRun(f"run {full_id} has no log: it never started.", hint="`backup-ops runs` says why.")
+                rows = self.manager.history.rows("logs", run_id=[run.run_id])
+                raise log_keeping.absence(run, rows[0]["deleted_because"] if rows else None)
         return (line.decode("utf-8", "backslashreplace") for line in runlog.read_lines(path))
 
     # --- questions
@@ -209,6 +206,12 @@ class Ops:
         self._settle()
         return self.manager.history.export(Path(path), what, raw=raw, since=_since(days), **filters)
 
+    def doctor(self) -> list[Finding]:
+        """Everything the home stands on, looked at: what is well, what may go wrong, what does not work; no repairs."""
+        from backup_ops.doctor import examine  # a look that few ask for need not cost everybody its 40 ms
+
+        return list(examine(self.home))
+
     # --- errors of your own
 
     def record_error(
@@ -252,6 +255,7 @@ class Ops:
 
     def resolve(self, error_id: str, *, note: str = "", by: str | None = None) -> None:
         """Marks the error as resolved. Raises UsageError when there is none of that id."""
+        self.home.check_writable()
         if not self.manager.history.rows("errors", error_id=error_id):
             raise UsageError(f"no error has the id '{error_id}'.", hint="`backup-ops errors` lists them.")
         self.manager.journal.append(
@@ -314,10 +318,7 @@ class Ops:
         files too, chosen by chance; `full` reads all content once. The history gets an event `repository_verified`, and
         an error when something is damaged. Raises EngineError when the repository cannot be asked, Stopped.
         """
-        kept = self.kept(job)
-        verified = kept.verify(level, on_progress=on_progress, cancel=cancel)
-        self._note_verified(self.manager.job(job), verified)
-        return verified
+        return custody.verify(self.manager, job, level=level, on_progress=on_progress, cancel=cancel)
 
     def find_snapshot(self, job: str, wanted: str = "latest") -> Snapshot:
         """The snapshot meant by an id, a unique beginning of one, `latest`, or a time. Raises UnknownSnapshot."""
@@ -325,53 +326,14 @@ class Ops:
 
     def kept(self, job: str) -> Snapshots:
         """The snapshots of the job in its repository. Raises UnknownJob, UsageError, EngineMissing."""
-        found, repository, engine = self._engine_of(job)
-        return Snapshots(
-            engine,
-            repository,
-            found,
-            owner=Owner(home_id=self.home.identity()),
-            is_known=is_known(self.home, repository.url),
-        )
+        return custody.kept(self.manager, job)
 
     def take_over(self, job: str) -> Owner | None:
         """Makes this home on this host the one that may write to the job's repository; an event says whose it was.
 
         Returns that, or None when it is this home's already. The other's next run is refused. Raises EngineError.
         """
-        kept = self.kept(job)
-        with kept.context("take-over") as context:
-            before = kept.engine.take_over(kept.repository, context)
-        if before is not None:
-            self.manager.journal.append(
-                REPOSITORY_TAKEN_OVER,
-                {
-                    "job": job,
-                    "repository": kept.repository.name,
-                    "from_host": before.host,
-                    "from_home_id": before.home_id,
-                    "by": outcome.who(),
-                },
-                durable=True,
-            )
-        return before
-
-    def _note_verified(self, job: Job, verified: Verified) -> None:
-        counts = {name: value for name, value in asdict(verified).items() if name not in ("damages", "notes")}
-        fields = counts | {"job": job.name, "repository": job.repository, "by": outcome.who()}
-        self.manager.journal.append(REPOSITORY_VERIFIED, fields, durable=True)
-        if not verified.is_sound:
-            failure = failure_of("repository_corrupt", str(verified))
-            fields = asdict(failure) | {"job": job.name, "job_uid": job.job_uid, "engine": job.engine}
-            damages = [asdict(damage) for damage in verified.damages[:_DAMAGES_IN_DETAILS]]
-            outcome.record_error(self.manager.journal, fields | {"details": {"damages": damages}})
-
-    def _engine_of(self, name: str) -> tuple[Job, Repository, Engine]:
-        job = self.manager.job(name)
-        file = self.manager.jobfile()
-        if job.repository is None:
-            raise UsageError(f"job '{name}' has no repository, so there is nothing to look into.")
-        return job, file.repositories[job.repository], engine_for(job.engine, file.settings.engines.get(job.engine))
+        return custody.take_over(self.manager, job)
 
     def _uid_of(self, job: object) -> str | None:
         if not isinstance(job, str):

@@ -8,6 +8,8 @@ import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from backup_ops import sharing
+
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -39,6 +41,7 @@ def write(path: Path, progress: Progress) -> None:
     beside = path.with_suffix(".new")
     with contextlib.suppress(OSError):
         beside.write_text(json.dumps(asdict(progress)), encoding="utf-8", errors="backslashreplace")
+        sharing.let_in(beside)
         os.replace(beside, path)
 
 

@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from backup_ops import sharing
 from backup_ops.errors import JournalFull
 from backup_ops.event import format_at, parse_at
 from backup_ops.home import Home
@@ -102,6 +103,7 @@ class Queue:
                 json.dump(request.as_data(), file)
                 file.flush()
                 os.fsync(file.fileno())
+            sharing.let_in(beside)
             os.link(beside, self._path(request.run_id))
         except FileExistsError:
             raise AlreadySubmitted(request.run_id) from None
@@ -156,8 +158,11 @@ class Queue:
         return found
 
     def put_aside(self, run_id: str) -> Path:
-        """Renames a damaged file to `*.damaged`, so that it is named once and bothers nobody again."""
-        return self._path(run_id).rename(self._path(run_id, ".damaged"))
+        """Keeps a damaged file as `*.damaged` too; the request itself goes when its run has its outcome."""
+        aside = self._path(run_id, ".damaged")
+        with contextlib.suppress(FileExistsError):
+            os.link(self._path(run_id), aside)
+        return aside
 
     def clear_leftovers(self) -> None:
         """Removes claims and cancels without a request, and files that a killed process was writing an hour ago."""
@@ -180,7 +185,9 @@ class Queue:
         """Says that a runner is being started; returns which start it is."""
         before = self.claim_of(run_id)
         starts = (before.starts if before else 0) + 1
-        self._path(run_id, ".claim").write_text(str(starts), encoding="ascii")
+        path = self._path(run_id, ".claim")
+        path.write_text(str(starts), encoding="ascii")
+        sharing.let_in(path)
         return Claim(0.0, starts)
 
     def claim_of(self, run_id: str) -> Claim | None:
@@ -204,10 +211,11 @@ class Queue:
         beside = self._folder / f".{run_id}.{os.getpid()}.cancel"
         try:
             beside.write_text(json.dumps({"by": by, "reason": reason}), encoding="utf-8")
+            sharing.let_in(beside)
             os.replace(beside, self._path(run_id, ".cancel"))
         except OSError:  # a full disk must not keep anybody from stopping a run: an empty file says enough
             beside.unlink(missing_ok=True)
-            os.close(os.open(self._path(run_id, ".cancel"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(sharing.open_file(self._path(run_id, ".cancel"), os.O_WRONLY | os.O_CREAT))
         return True
 
     def cancel_of(self, run_id: str) -> str | None:

@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 
+from backup_ops import sharing
 from backup_ops.home import Home
 from backup_ops.job import local_folder
 
@@ -36,7 +37,9 @@ def remember(home: Home, url: str, run_id: str) -> None:
     """Says that a run has committed there. Failing to is no failure of the run: only a precaution is lost."""
     if not is_known(home, url):
         with contextlib.suppress(OSError):
-            _memory(home, url).write_text(json.dumps({"url": url, "first_run": run_id}) + "\n", encoding="utf-8")
+            path = _memory(home, url)
+            path.write_text(json.dumps({"url": url, "first_run": run_id}) + "\n", encoding="utf-8")
+            sharing.let_in(path)
 
 
 def note_begun(home: Home, key: str, run_id: str) -> None:

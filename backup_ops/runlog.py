@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
+
+from backup_ops import sharing
 
 SUFFIX = ".log.zst"
 _FLUSH_AFTER_S = 1.0
@@ -27,7 +30,7 @@ class RunLog:
         self.lost_because: OSError | None = None
         self._file: BinaryIO | None = None
         try:
-            self._file = path.open("ab")
+            self._file = os.fdopen(sharing.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
         except OSError as error:
             self.lost_because = error
         else:

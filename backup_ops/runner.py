@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from backup_ops import lock, outcome, progress, starter
+from backup_ops import lock, outcome, progress, sharing, starter
 from backup_ops.engines import engine_for
 from backup_ops.engines.base import BackupResult, Engine, ItemFailure, Owner, RunContext, Stopped
 from backup_ops.errors import BackupError, EngineError, EngineMissing, JournalFull
@@ -117,7 +117,7 @@ class Execution:
         self._journal = journal
         self._request = request
         self._folder = home.runs / request.run_id
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        sharing.make_folder(self._folder)
         self._cancel = threading.Event()
         self._cancel_reason: str | None = None
         self._signal_name: str | None = None

@@ -41,6 +41,9 @@ IsCommitted = Callable[[Request], "dict[str, Any] | None"]
 """Asks the repository whether the run of a dead runner committed its snapshot: its facts as columns of Run, or None.
 Raises TimeoutError when it does not answer: the run is left for a later look."""
 
+Remembered = Callable[[str], "dict[str, Any]"]
+"""What the history knows of the run with this id, as columns of Run; empty for one it does not know."""
+
 
 def journal_path(home: Home, run_id: str) -> Path:
     return home.journal / f"run-{run_id}.jsonl"
@@ -151,7 +154,7 @@ def waits_for(home: Home, request: Request) -> str | None:
     return reason
 
 
-def settle(home: Home, is_committed: IsCommitted | None = None) -> list[Run]:
+def settle(home: Home, is_committed: IsCommitted, remembered: Remembered) -> list[Run]:
     """Gives an outcome to each run whose runner is gone without one: `interrupted`, or what the repository proves.
 
     Cheap when nothing is queued (one look at the folder). Returns the runs that were ended. What goes wrong with one
@@ -161,7 +164,7 @@ def settle(home: Home, is_committed: IsCommitted | None = None) -> list[Run]:
     ended = []
     for run_id in queue.damaged():
         with _one_by_one(run_id):
-            ended += _end_damaged(home, queue, run_id)
+            ended += _end_damaged(home, queue, run_id, remembered)
     for request in queue.requests():
         with _one_by_one(request.run_id):
             if _has_begun(home, request.run_id) and not lock.is_held(journal_path(home, request.run_id)):
@@ -180,8 +183,8 @@ def _one_by_one(run_id: str) -> Iterator[None]:
         _LOGGER.warning("run %s could not be given an outcome yet: %s", run_id, error)
 
 
-def _end_dead(home: Home, queue: Queue, request: Request, is_committed: IsCommitted | None) -> list[Run]:
-    facts = is_committed(request) if is_committed else None  # may take long: not while we hold the run's lock
+def _end_dead(home: Home, queue: Queue, request: Request, is_committed: IsCommitted) -> list[Run]:
+    facts = is_committed(request)  # may take long: not while we hold the run's lock
     with contextlib.closing(Journal(home.journal, name=f"run-{request.run_id}")) as journal:
         events = list(read_events(journal.path))
         if any(event["kind"] == RUN_FINISHED for event in events):
@@ -215,28 +218,33 @@ def _interruption(request: Request) -> Failure:
     )
 
 
-def _end_damaged(home: Home, queue: Queue, run_id: str) -> list[Run]:
+def _end_damaged(home: Home, queue: Queue, run_id: str, remembered: Remembered) -> list[Run]:
     """A request that nobody can read any more: its run ends as failed, whatever of it is still known."""
     if lock.is_held(journal_path(home, run_id)) or not re.fullmatch(r"[\w.-]{1,80}", run_id):
         return []
-    aside = queue.put_aside(run_id)
-    known = _queued_row(home, run_id)
-    run = Run(run_id=run_id, job=known.get("job") or "?", job_uid=known.get("job_uid") or "?")
-    message = f"the queue file {run_id}.json is damaged and was put aside as {aside.name}."
     with contextlib.closing(Journal(home.journal, name=f"run-{run_id}")) as journal:
+        if any(event["kind"] == RUN_FINISHED for event in read_events(journal.path)):
+            outcome.clear(home, run_id)
+            return []
+        aside = queue.put_aside(run_id)
+        known: dict[str, Any] = {}
+        with contextlib.suppress(BackupError):  # who it was for is worth knowing, and no reason to leave it stuck
+            known = _as_queued(home, run_id) or remembered(run_id)
+        run = Run(run_id=run_id, job=known.get("job") or "?", job_uid=known.get("job_uid") or "?")
+        message = f"the queue file {run_id}.json is damaged and was put aside as {aside.name}."
         failure = failure_of("config_invalid", message, "Submit the run again; check the disk of the home.")
         error_id = outcome.record_failure(journal, failure, run=run)
         columns = {"outcome": "failed", "reason": message, "error_id": error_id, "errors_total": 1}
         return [outcome.finish(home, journal, Run(**(run.as_row() | columns)))]
 
 
-def _queued_row(home: Home, run_id: str) -> dict[str, Any]:
-    """What the submitter said of it. Looks through all journals, which only a damaged queue file makes necessary."""
+def _as_queued(home: Home, run_id: str) -> dict[str, Any] | None:
+    """What the submitter said of it, unless that is in a segment already. Looks through all journals."""
     for path in home.journal.glob("*.jsonl"):
         for event in read_events(path):
             if event["kind"] == RUN_QUEUED and event.get("run_id") == run_id:
                 return event
-    return {}
+    return None
 
 
 def _has_begun(home: Home, run_id: str) -> bool:
@@ -257,7 +265,8 @@ def _end_unstarted(
         contextlib.suppress(lock.Held),
         contextlib.closing(Journal(home.journal, name=f"run-{request.run_id}")) as journal,
     ):
-        if _has_begun(home, request.run_id):
+        # A run that ended since we read the queue is out of it, and its journal may be in a segment already.
+        if _has_begun(home, request.run_id) or Queue(home).read(request.run_id) is None:
             return
         run = outcome.run_of(request)
         if failure is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -12,7 +13,17 @@ from pathlib import Path
 import psutil
 import pytest
 
+# A shell that starts the tests in the background has them, and all they start, ignore what Ctrl-C and a hangup send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 SCALE = int(os.environ.get("BACKUP_OPS_SCALE", "1"))
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """What a file of tests left open is found now, and not whenever the collector comes, in a test of another file."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -219,7 +219,7 @@ def test_journal_that_cannot_be_opened_keeps_no_lock(place, monkeypatch):
         raise OSError(24, "Too many open files")
 
     with monkeypatch.context() as patched:
-        patched.setattr("backup_ops.journal._sync_folder", refuse)
+        patched.setattr("backup_ops.journal.sync_folder", refuse)
         with pytest.raises(JournalFull, match="cannot be opened: Too many open files"):
             Journal(home.journal, name="run-a")
     assert not lock.is_held(home.journal / "run-a.jsonl")

@@ -3,12 +3,14 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from backup_ops.errors import HomeError
 from backup_ops.home import Home
+from tests.network_mount import dead_mount, rclone_mount
 
 
 def test_home_is_made_for_its_owner_alone(tmp_path):
@@ -60,10 +62,9 @@ os.chown({str(home)!r}, 65534, 65534); os.setgid(65534); os.setuid(65534)
 try: Home({str(home)!r}).open()
 except HomeError as error: print(error)
 """
-    tmp_path.chmod(0o755)
-    for parent in home.parents:
-        if parent != parent.parent and os.access(parent, os.W_OK) and str(parent).startswith("/tmp/pytest"):
-            parent.chmod(0o755)
+    for parent in home.parents:  # pytest's own folders are closed to others
+        if parent.stat().st_mode & 0o777 == 0o700:
+            parent.chmod(0o711)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
     assert "is not writable by user nobody" in done.stdout, done
 
@@ -91,3 +92,26 @@ def test_identity_is_one_though_many_ask_for_it_first(tmp_path):
             told = set(pool.map(ask, range(8)))
         assert told == {home.identity()}
         assert [path.name for path in home.path.iterdir() if "home.id" in path.name] == ["home.id"]
+
+
+def test_home_on_a_network_file_system_is_refused_before_anything_is_made(tmp_path):
+    with rclone_mount(tmp_path) as (point, behind):
+        for opening in (Home(point / "new").make, Home(point).make, Home(point).open):
+            with pytest.raises(HomeError) as caught:
+                opening()
+            assert f"lies on a network file system (fuse.rclone, mounted at {point})" in caught.value.message
+            assert "on a disk of this machine" in caught.value.hint and "repositories may" in caught.value.hint
+        assert list(behind.iterdir()) == []
+        done = subprocess.run(
+            [sys.executable, "-m", "backup_ops", "--home", point / "new", "init"], capture_output=True, text=True
+        )
+        assert done.returncode == 2 and "network file system" in done.stderr
+        assert list(behind.iterdir()) == []
+
+
+def test_a_dead_mount_beside_it_does_not_hold_up_a_home(tmp_path):
+    (tmp_path / "dead").mkdir()
+    with dead_mount(tmp_path / "dead"):
+        began = time.monotonic()
+        Home(tmp_path / "home").make()
+        assert time.monotonic() - began < 5

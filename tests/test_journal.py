@@ -148,6 +148,27 @@ while True:
     assert not lock.is_held(tmp_path / "run-a.jsonl")
 
 
+def test_a_look_at_its_lock_keeps_nobody_from_beginning_a_journal(tmp_path):
+    done = threading.Event()
+
+    def look():
+        while not done.is_set():
+            for path in tmp_path.glob("*.jsonl"):
+                lock.is_held(path)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        for number in range(300):
+            journal = Journal(tmp_path)
+            journal.append("noted", {"n": number})
+            journal.close()
+            journal.path.unlink()
+    finally:
+        done.set()
+        looker.join()
+
+
 def test_unwritable_folder_is_an_error_with_a_remedy(tmp_path):
     journal = Journal(tmp_path / "gone")
     with pytest.raises(JournalFull, match="could not be written"):

@@ -85,7 +85,7 @@ def test_damaged_request_is_put_aside_once(queue, tmp_path):
     assert [one.run_id for one in queue.requests()] == ["a"]
     assert queue.damaged() == ["bad"]
     assert queue.put_aside("bad").name == "bad.damaged"
-    assert queue.damaged() == []
+    assert queue.put_aside("bad").read_bytes() and queue.damaged() == ["bad"], "until its run has its outcome"
 
 
 def test_cancel_of_a_run_that_is_over_is_no_cancel(queue):

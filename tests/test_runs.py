@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 
+import backup_ops as bo
 from backup_ops import starter
 from backup_ops.errors import UnknownJob, UnknownRun
 from backup_ops.journal import read_events
@@ -242,6 +243,17 @@ def test_damaged_queue_file_is_told_of_and_stops_nobody(place, ops):
     (ops.home.queue / "20260101T000000-abcdef.json").write_bytes(b"{half a requ")
     assert ops.run("photos").outcome == "succeeded"
     assert "is damaged and was put aside" in ops.errors().iloc[0].message
+
+
+def test_index_mended_for_a_damaged_queue_file_is_told_of(place, ops):
+    ops.run("photos")
+    ops.close()
+    (ops.home.queue / "20260101T000000-abcdef.json").write_bytes(b"{half a requ")
+    ops.home.history.write_bytes(b"no DuckDB" * 1000)
+    with bo.open(place.home) as again:
+        assert sorted(again.errors().message.str.slice(0, 35)) == [
+            "history.duckdb was made anew from s", "the queue file 20260101T000000-abcd",
+        ]  # fmt: skip
 
 
 def test_run_committed_by_a_killed_runner_is_recovered(place, ops, monkeypatch):

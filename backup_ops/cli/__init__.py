@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_MAY_TAKE_LONGER = (0, 1, 3)
+"""Exit codes after which nobody has told the command to end, and it was no slip of the typist."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Does one command and returns its exit code; never raises. Without `argv` it is the whole of this process."""
@@ -38,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = 130
     try:
         code = _perform(shell, arguments)
+        if code in _MAY_TAKE_LONGER:
+            shell.look_after_home(arguments.command)
     except KeyboardInterrupt:
         shell.complain("interrupted.")
     if argv is None:

@@ -7,7 +7,7 @@ import shutil
 from argparse import Namespace
 from shlex import quote
 
-from backup_ops import jobfile
+from backup_ops import jobfile, sharing
 from backup_ops.cli.cells import counted, short_path
 from backup_ops.cli.shell import Shell
 from backup_ops.errors import ConfigInvalid, Problem, UsageError
@@ -26,8 +26,9 @@ def init(shell: Shell, arguments: Namespace) -> int:
     text = _first_file(source, repository, str(shell.home.path))
     for notice in shell.home.make():
         shell.notice(notice)
+    shell.home.check_writable()
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = sharing.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
         raise UsageError(f"{path} was made by somebody else just now; it was left as it is.") from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

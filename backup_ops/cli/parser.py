@@ -268,6 +268,17 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", metavar="PORT", type=_port, default=None, help="port to listen on; 0: a free one")
 
 
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--share",
+        metavar="GROUP",
+        type=plain,
+        help="let the members of a Unix group look at the home, and write nothing",
+    )
+    ways.add_argument("--unshare", action="store_true", help="take that back: the home is its owner's alone")
+
+
 EXPORTED = ("errors", "runs", "snapshots")
 COMMANDS: tuple[Command, ...] = (
     Command("demo", "serve", "make a home with real sample data, run its jobs, and open the dashboard on it", _demo),
@@ -291,4 +302,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("export", "history", "write errors, runs or snapshots to a CSV, JSON or Parquet file", _export),
     Command("sql", "history", "answer one SELECT over the history; it can neither write nor reach files", _sql),
     Command("serve", "serve", "serve the dashboard", _add_address),
+    Command(
+        "doctor", "doctor", "look at everything the home stands on and say what is wrong; repairs nothing", _doctor
+    ),
+    Command("rebuild", "doctor", "make history.duckdb anew from segments and journals", _nothing),
 )

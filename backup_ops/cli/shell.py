@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from backup_ops.ops import Ops
 
+UPKEEP_TAKES_AT_MOST_S = 1.0
 _UNLIMITED_COLUMNS = 100_000
 """A pipe has no width: folded lines would tear what grep and awk look at."""
 
@@ -71,6 +72,12 @@ class Shell:
     def close(self) -> None:
         if "ops" in self.__dict__:
             self.ops.close()
+
+    def look_after_home(self, command: str) -> None:
+        """What the home needs now and then, once a command has said all it has to say. A Ctrl-C ends it quietly."""
+        if "ops" in self.__dict__ and (command == "run" or self.ops.manager.has_read_history):
+            with contextlib.suppress(KeyboardInterrupt):
+                self.ops.manager.upkeep(max_s=UPKEEP_TAKES_AT_MOST_S)
 
     # --- stdout
 

@@ -31,12 +31,19 @@ class Rights:
         # Cookies do not know ports: two servers of different homes on one host must not overwrite each other's.
         self.cookie_name = f"backup-ops-{hashlib.sha256(os.fsencode(home.path)).hexdigest()[:8]}"
 
+    @property
+    def is_for_looking(self) -> bool:
+        """Whether nobody can operate from this server: its user may only look at the home."""
+        return self._home.is_guest
+
     def token(self) -> str:
         """The token that the next link carries; made when there is none."""
         return _read(self._home.operate_token) or self._renew()
 
     def spend(self, offered: str) -> bool:
         """Whether that is the token. It is used up then: the next link carries another."""
+        if self.is_for_looking:
+            return False
         with lock.hold(self._home.locks / "operate.lock", wait_s=5.0):
             known = _read(self._home.operate_token)
             if known is None or not hmac.compare_digest(known.encode(), offered.encode()):
@@ -82,6 +89,9 @@ def _signature(key: str, text: str) -> str:
 
 def say_link(rights: Rights, url: str) -> None:
     """Prints the one-time link, for the terminal of the server."""
+    if rights.is_for_looking:
+        print("Jobs cannot be run from there: the home is another user's, and this one may only look.\n", flush=True)
+        return
     print(
         f"To run and cancel jobs from a browser, open this link once:\n\n    {url}?token={rights.token()}\n", flush=True
     )

@@ -41,7 +41,7 @@ def serve(
     if started is not None:
         server.io_loop.add_callback(started, url)
     if show:
-        server.io_loop.add_callback(server.show, f"/?token={rights.token()}")
+        server.io_loop.add_callback(server.show, "/" if rights.is_for_looking else f"/?token={rights.token()}")
     server.start()
     try:
         server.io_loop.start()

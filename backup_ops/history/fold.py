@@ -102,7 +102,8 @@ def _rows(fields: Row, said_at: str, crc: int) -> Iterable[tuple[str, Row]]:
         return (("errors", _error(fields, said_at, crc)),)
     seen: Row = {"event_id": fields["id"], "kind": kind, "occurred_at": said_at, "crc": crc}
     for name in ("job", "run_id", "host"):
-        seen[name] = _text(fields.get(name))
+        if name in fields:
+            seen[name] = _text(fields[name])
     seen["data"] = _free(fields)
     special = _SPECIAL.get(kind)
     if special is None:
@@ -152,7 +153,7 @@ def _finished(fields: Row) -> tuple[str, Row]:
 def _run(fields: Row, outcome: str, *, rank: int) -> Row:
     _require(fields, "run_id", "job")
     row = _cast(fields, _RUN_CASTS)
-    row["job_uid"] = row["job_uid"] or row["job"]
+    row["job_uid"] = row.get("job_uid") or row["job"]
     row["outcome"], row["rank"] = outcome, rank
     return row
 
@@ -178,7 +179,7 @@ def _keyed(table: Table, defaults: Row) -> Callable[[Row], tuple[str, Row]]:
         _require(fields, table.key)
         row = _cast(fields, casts)
         for name, value in defaults.items():
-            if row[name] is None:
+            if row.get(name) is None:
                 row[name] = _moment(fields["at"]) if value == "at" else value
         return table.name, row
 
@@ -230,6 +231,8 @@ def _moment(value: Any) -> str | None:
         return None
     try:
         moment = datetime.fromisoformat(value)
+        if moment.tzinfo is UTC:
+            return moment.isoformat()[: -len("+00:00")]
         if moment.tzinfo is not None:
             moment = moment.astimezone(UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):
@@ -247,7 +250,8 @@ def _casts(table: Table, *left_out: str) -> tuple[tuple[str, Cast], ...]:
 
 
 def _cast(fields: Row, casts: tuple[tuple[str, Cast], ...]) -> Row:
-    return {name: cast(fields.get(name)) for name, cast in casts}
+    """What is not given is left out, and becomes NULL: half of a run's columns are empty in each of its events."""
+    return {name: cast(fields[name]) for name, cast in casts if fields.get(name) is not None}
 
 
 _RUN_CASTS = _casts(RUNS)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from backup_ops import lock
 from backup_ops.errors import HistoryBusy
+from backup_ops.history.trouble import meaning_of_system
 from backup_ops.home import Home
 
 UNLOCKABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT)
@@ -62,6 +63,11 @@ def _hold(path: Path, wait_s: float, *, shared: bool) -> Iterator[int]:
             f"another backup-ops process has been working on history.duckdb for more than {wait_s:g} s.",
             hint=f"Try again in a moment; if it persists, look for a stopped process: fuser -v {path}",
         ) from None
+    except OSError as error:
+        told = None if error.errno in UNLOCKABLE else meaning_of_system(error, path)
+        if told is None:
+            raise
+        raise told from error
     try:
         yield descriptor
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -13,10 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import duckdb
 
 from backup_ops.errors import HistoryDamaged, QueryRefused
+from backup_ops.finding import Finding
 from backup_ops.history import answer, export, question, sandbox
+from backup_ops.history.holdings import Lost, OnLost
 from backup_ops.history.ingest import OnRejected
+from backup_ops.history.inspection import inspect
 from backup_ops.history.instance import identity
 from backup_ops.history.reading import Attachment
+from backup_ops.history.rebuild import Rebuilt
 from backup_ops.history.trouble import meaning
 from backup_ops.history.upkeep import OnRebuilt, Upkeep
 from backup_ops.home import Home
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 WAIT_S = 10.0
+
+_LOGGER = logging.getLogger("backup_ops")
 
 _left_behind: list[object] = []
 """DuckDB instances of a forked parent: ending one would wait for threads that the child does not have."""
@@ -42,25 +49,45 @@ def _finish_imports() -> None:
         import pandas  # noqa: F401
 
 
+def _log_rejected(count: int, reason: str, journal: str) -> None:
+    _LOGGER.warning("%d lines of journal %s could not be read (%s)", count, journal, reason)
+
+
+def _log_rebuilt(reason: str, was_damaged: bool) -> None:
+    _LOGGER.log(logging.ERROR if was_damaged else logging.INFO, "history.duckdb was made anew: %s", reason)
+
+
+def _log_lost(lost: Lost) -> None:
+    _LOGGER.error("%s", lost)
+
+
 class History:
     """Usable from any thread, also after a fork. Holds nothing open between calls but memory.
 
     `on_rejected(count, first_reason, journal)` is called after an ingest met lines that give no row,
-    `on_rebuilt(reason)` after a damaged or outdated index was made anew: on the thread that read or ingested. They may
-    write to a journal, but not ask the history.
+    `on_rebuilt(reason, was_damaged)` after a damaged or outdated index was made anew, `on_lost(lost)` for a segment
+    whose events could not be taken in: on the thread that read or ingested, before the index notes it, so that a kill
+    can have it told twice but not never. They may write to a journal, but not ask the history. Without them it is
+    logged.
     """
 
     def __init__(
-        self, home: Home, *, on_rejected: OnRejected | None = None, on_rebuilt: OnRebuilt | None = None
+        self,
+        home: Home,
+        *,
+        on_rejected: OnRejected = _log_rejected,
+        on_rebuilt: OnRebuilt = _log_rebuilt,
+        on_lost: OnLost = _log_lost,
     ) -> None:
         self.home = home
         self._on_rejected = on_rejected
+        self._on_lost = on_lost
         self._on_rebuilt = on_rebuilt
         self._start()
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self._upkeep = Upkeep(self.home, self._on_rejected, self._on_rebuilt)
+        self._upkeep = Upkeep(self.home, self._on_rejected, self._on_rebuilt, self._on_lost)
         self._attachment = self._new_attachment()
 
     def _new_attachment(self, *, may_spill: bool = True) -> Attachment:
@@ -179,13 +206,30 @@ class History:
         self._check_process()
         return self._upkeep.ingest(force=force)
 
-    def rebuild(self) -> None:
-        """Makes history.duckdb anew from the journals and puts it in the place of the present one.
+    def rebuild(self) -> Rebuilt | None:
+        """Makes history.duckdb anew from segments and journals and puts it in the place of the present one.
 
-        Raises HomeError when the home is not writable, HistoryBusy when another process is at it.
+        What could not be taken in is named in the result; then the old file is kept as history.broken-TIME.duckdb.
+        None: another process has just done it. Raises HomeError when the home is not writable, HistoryBusy when
+        another process is at it.
         """
         self._check_process()
-        self._upkeep.rebuild()
+        return self._upkeep.rebuild()
+
+    def compact(self, max_s: float | None = None, *, everything: bool = False) -> int:
+        """Moves what ended journals hold into segments, and merges these; returns how many journals went.
+
+        Little is left for a later time unless `everything`. After `max_s` it begins no further step. Whatever is in
+        the way (another process, a read-only home, an index to be rebuilt) is a reason to do nothing now. Raises
+        HomeError when the disk is full, HistoryNewer.
+        """
+        self._check_process()
+        return self._upkeep.compact(max_s=max_s, everything=everything).journals
+
+    def inspect(self) -> list[Finding]:
+        """What is well and what is wrong with index, segments and journals. Reads all of it and changes nothing."""
+        self._check_process()
+        return list(inspect(self.home))
 
     # --- asking
 

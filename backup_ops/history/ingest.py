@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import duckdb
 
+from backup_ops import sharing
 from backup_ops.errors import BackupError, HistoryBusy
-from backup_ops.history import journals
+from backup_ops.history import holdings, journals
 from backup_ops.history.guard import Guard
-from backup_ops.history.instance import attach, connect, positions
+from backup_ops.history.holdings import OnLost
+from backup_ops.history.instance import attach, check_age, connect, positions
 from backup_ops.history.intake import Rejected, sift, write
 from backup_ops.history.journals import Portion, Position
 from backup_ops.history.trouble import meaning
@@ -45,8 +47,9 @@ class Ingested:
 class Ingester:
     """Not for several threads at once. Raises Missing and Outdated where the index is to be rebuilt first."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, on_lost: OnLost) -> None:
         self._home = home
+        self._on_lost = on_lost
         self._guard = Guard(home)
         self._connection: duckdb.DuckDBPyConnection | None = None
 
@@ -92,7 +95,8 @@ class Ingester:
             attach(cursor, self._home.history, _INDEX, read_only=False, wait_s=wait_s)
             reached("attached")
             try:
-                done = fold_in(cursor, self._home, _INDEX)
+                check_age(cursor, self._home, _INDEX)
+                done = fold_in(cursor, self._home, _INDEX, self._on_lost)
             finally:
                 with contextlib.suppress(duckdb.Error):
                     cursor.execute(f"DETACH {_INDEX}")
@@ -108,33 +112,35 @@ class Ingester:
         return done
 
 
-def fold_in(cursor: duckdb.DuckDBPyConnection, home: Home, alias: str) -> Ingested:
-    """One batch into the attached index: rows and offsets in one transaction."""
+def fold_in(cursor: duckdb.DuckDBPyConnection, home: Home, alias: str, on_lost: OnLost) -> Ingested:
+    """Segments that the index does not hold, then one batch of the journals: rows and offsets in one transaction."""
+    rejected = holdings.take_in(cursor, home, alias, on_lost)
     known = positions(cursor, alias)
-    now = journals.sizes(home.journal)
-    portion = journals.unread(home.journal, known, now, limit_bytes=BATCH_BYTES)
+    now, recent = journals.listing(home.journal, journals.written_since_s(home.history))
+    portion = journals.unread(home.journal, known, now, limit_bytes=BATCH_BYTES, recent=recent)
     gone = known.keys() - now.keys()
     if not portion.positions and not gone:
-        return Ingested((), portion.is_last)
+        return Ingested(tuple(rejected), portion.is_last)
     sifted = sift(cursor, portion.lines, (alias,))
     reached("folded")
 
     def save_offsets() -> None:
         reached("inserted")
         _save_offsets(cursor, alias, portion, gone)
+        holdings.next_batch(cursor, alias)
         reached("offsets")
 
     write(cursor, sifted, into=alias, known_in=(alias,), then=save_offsets)
+    sharing.let_in(f"{home.history}.wal")  # DuckDB made it by the umask; should we die now, others must still read it
     reached("committed")
-    return Ingested(tuple(sifted.rejected), portion.is_last)
+    return Ingested((*rejected, *sifted.rejected), portion.is_last)
 
 
-def tell(rejected: tuple[Rejected, ...], on_rejected: OnRejected | None) -> None:
-    """One call for each journal."""
-    if on_rejected is not None:
-        for file in dict.fromkeys(one.file for one in rejected):
-            reasons = [one.reason for one in rejected if one.file == file]
-            on_rejected(len(reasons), reasons[0], file)
+def tell(rejected: Sequence[Rejected], on_rejected: OnRejected) -> None:
+    """One call for each journal with rejected lines."""
+    for file in dict.fromkeys(one.file for one in rejected):
+        reasons = [one.reason for one in rejected if one.file == file]
+        on_rejected(len(reasons), reasons[0], file)
 
 
 def _save_offsets(cursor: duckdb.DuckDBPyConnection, alias: str, portion: Portion, gone: set[str]) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import duckdb
 
 from backup_ops.errors import BackupError, HistoryBusy, HistoryDamaged, HistoryNewer
-from backup_ops.history import journals
+from backup_ops.history import holdings, journals, segments
+from backup_ops.history.holdings import Standing
 from backup_ops.history.intake import sift, write
 from backup_ops.history.journals import Position
 from backup_ops.history.schema import (
@@ -25,11 +26,13 @@ from backup_ops.history.schema import (
     create_tables,
     create_views,
 )
-from backup_ops.history.trouble import HeldHere, meaning
+from backup_ops.history.segments import Segment
+from backup_ops.history.trouble import HeldHere, check_place, meaning
 from backup_ops.home import Home
 
 INDEX, TAIL = "h", "tail"
 _PORTION_BYTES = 16 << 20
+_OF_STAND_IN = Standing("stand-in", 0)
 
 
 class Missing(Exception):
@@ -37,7 +40,7 @@ class Missing(Exception):
 
 
 class Outdated(Exception):
-    """The index was written by an older backup-ops; it is to be rebuilt."""
+    """The index is of an older backup-ops, or of an older time; it is to be rebuilt."""
 
 
 def connect(*, threads: int = 2, spill_to: Path | None = None) -> duckdb.DuckDBPyConnection:
@@ -59,6 +62,7 @@ def attach(cursor: duckdb.DuckDBPyConnection, path: Path, alias: str, *, read_on
     until = time.monotonic() + wait_s
     place = str(path).replace("'", "''")
     while True:
+        check_place(path)
         if identity(path) is None:
             raise Missing
         try:
@@ -101,6 +105,15 @@ def positions(cursor: duckdb.DuckDBPyConnection, alias: str) -> dict[str, Positi
     return {file: Position(read_to, mark) for file, read_to, mark in rows}
 
 
+def check_age(cursor: duckdb.DuckDBPyConnection, home: Home, alias: str) -> list[Segment]:
+    """The readable segments whose events the index lacks. Raises Outdated when it lacks much: better made anew."""
+    waiting = [one for one in holdings.unheld(cursor, home, alias) if holdings.is_readable(cursor, home, one)]
+    size_bytes = holdings.size_bytes(home, waiting)
+    if size_bytes > holdings.AT_ONCE_BYTES:
+        raise Outdated(f"{home.history} lacked the events of {len(waiting):,} segments ({size_bytes:,} bytes)")
+    return waiting
+
+
 def _check_schema(cursor: duckdb.DuckDBPyConnection, path: Path, alias: str) -> None:
     try:
         row = cursor.execute(f"SELECT value FROM {alias}.meta WHERE key = 'schema_version'").fetchone()
@@ -137,6 +150,9 @@ class Instance:
         self.tail_since: float | None = None
         """When the oldest line of the tail was first seen, by the monotonic clock."""
         self.is_stand_in = False
+        self._standing: Standing | None = None
+        self._unheld: list[Segment] = []
+        self._segments_read: set[Segment] = set()
         connection.execute(f"CREATE SCHEMA {TAIL};" + create_tables(TAIL))
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -169,10 +185,11 @@ class Instance:
 
     def refresh(self) -> None:
         """Reads what the journals have got since. What this process appended before the call is there after it."""
-        now = journals.sizes(self._home.journal)
+        folder = self._home.journal
+        now, recent = journals.listing(folder, journals.written_since_s(self._home.history))
         with contextlib.closing(self.cursor()) as cursor:
             while True:
-                portion = journals.unread(self._home.journal, self._read, now, limit_bytes=_PORTION_BYTES)
+                portion = journals.unread(folder, self._read, now, limit_bytes=_PORTION_BYTES, recent=recent)
                 if portion.lines:
                     sifted = sift(cursor, portion.lines, (INDEX, TAIL))
                     self._filled |= write(cursor, sifted, into=TAIL, known_in=(INDEX, TAIL))
@@ -181,17 +198,37 @@ class Instance:
                 self.tail_bytes += portion.size_bytes
                 self._read |= portion.positions
                 if portion.is_last:
-                    return
+                    break
+            if not self.is_stand_in:
+                self._read_segments(cursor, self._unheld)
+                return
+            # After the journals: one that went meanwhile is in a segment by now. And until there are no others: a
+            # segment that was merged away before we came to it is in a newer one.
+            while waiting := [one for one in segments.present(self._home.segments) if one not in self._segments_read]:
+                self._read_segments(cursor, waiting)
+
+    def _read_segments(self, cursor: duckdb.DuckDBPyConnection, waiting: list[Segment]) -> None:
+        for segment in waiting:
+            if segment not in self._segments_read:
+                self._segments_read.add(segment)
+                if holdings.is_readable(cursor, self._home, segment):
+                    with contextlib.suppress(segments.Unreadable), contextlib.closing(self.cursor()) as source:
+                        for lines in segments.read_lines(source, self._home.segments, segment):
+                            sifted = sift(cursor, lines, (INDEX, TAIL))
+                            self._filled |= write(cursor, sifted, into=TAIL, known_in=(INDEX, TAIL))
 
     def _attached(self, cursor: duckdb.DuckDBPyConnection, *, is_stand_in: bool) -> None:
         try:
             folded = positions(cursor, INDEX)
-            if folded != self._folded:
+            standing = _OF_STAND_IN if is_stand_in else holdings.standing(cursor, INDEX)
+            self._unheld = [] if is_stand_in else check_age(cursor, self._home, INDEX)
+            if standing != self._standing or folded != self._folded:
                 # New tables, not DELETE: in memory the room of deleted rows would never be given back.
                 for name in self._filled:
                     cursor.execute(create_table(TAIL, TABLES[name]))
                 self._filled.clear()
-                self._folded, self._read = folded, dict(folded)
+                self._segments_read.clear()
+                self._standing, self._folded, self._read = standing, folded, dict(folded)
                 self.tail_bytes, self.tail_since = 0, None
             if not self._has_views:
                 cursor.execute(create_views(INDEX, TAIL))

@@ -122,7 +122,7 @@ def _write(
 def _insert(
     cursor: duckdb.DuckDBPyConnection, table: Table, texts: list[bytes], into: str, known_in: Sequence[str]
 ) -> None:
-    with _as_file(texts) as (path, options):
+    with as_file(texts) as (path, options):
         staged = f"SELECT * FROM read_json('{path}', {options}, columns={table.sql_types})"
         if table.key is None:
             cursor.execute(f"INSERT INTO {into}.{table.name} {staged} ORDER BY occurred_at")
@@ -182,7 +182,7 @@ def _readable(cursor: duckdb.DuckDBPyConnection, sifted: Sifted, facts: Sequence
     try:
         for name in dict.fromkeys(table for fact in facts for table, _ in fact.rows):
             texts = [row for fact in facts for table, row in fact.rows if table == name]
-            with _as_file(texts) as (path, options):
+            with as_file(texts) as (path, options):
                 rows = f"read_json('{path}', {options}, columns={TABLES[name].sql_types})"
                 cursor.execute(f"SELECT max(hash(COLUMNS(*))) FROM {rows}").fetchall()
     except duckdb.Error as error:
@@ -196,7 +196,7 @@ def _readable(cursor: duckdb.DuckDBPyConnection, sifted: Sifted, facts: Sequence
 
 
 @contextlib.contextmanager
-def _as_file(texts: list[bytes]) -> Iterator[tuple[str, str]]:
+def as_file(texts: list[bytes]) -> Iterator[tuple[str, str]]:
     """The rows as a file that DuckDB can open, and how it is to read it. In memory where the system can."""
     largest = max(map(len, texts))
     options = "format='newline_delimited'"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from backup_ops.journal import SUFFIX
 CHUNK_BYTES = 4 << 20
 _SHOWN_BYTES = 1 << 20
 _MARK_BYTES = 128
+_CLOCKS_DIFFER_BY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -49,20 +52,53 @@ class Portion:
 
 def sizes(folder: Path) -> dict[str, int]:
     """Every journal of the folder with its size now."""
+    return listing(folder, math.inf)[0]
+
+
+def listing(folder: Path, since_s: float) -> tuple[dict[str, int], set[str]]:
+    """Every journal with its size now, and the names of those that were written to from the time `since_s` on."""
+    found: dict[str, int] = {}
+    recent: set[str] = set()
     try:
         with os.scandir(folder) as entries:
-            return {e.name: e.stat().st_size for e in entries if e.name.endswith(SUFFIX) and e.is_file()}
+            for entry in entries:
+                # One that compaction removes just now must not hide the others.
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.name.endswith(SUFFIX) and entry.is_file():
+                        status = entry.stat()
+                        found[entry.name] = status.st_size
+                        if status.st_mtime >= since_s:
+                            recent.add(entry.name)
     except FileNotFoundError:
-        return {}
+        return {}, set()
     except OSError as error:
         raise _unreadable(folder, error) from None
+    return found, recent
 
 
-def unread(folder: Path, known: Mapping[str, Position], now: Mapping[str, int], *, limit_bytes: int) -> Portion:
-    """The next complete lines of the journals, about `limit_bytes` of them. A torn last line is left where it is."""
+def written_since_s(index: Path) -> float:
+    """From when on a journal may have changed without getting longer: since the index was written last, and a bit."""
+    try:
+        return index.stat().st_mtime - _CLOCKS_DIFFER_BY_S
+    except OSError:
+        return 0.0
+
+
+def unread(
+    folder: Path,
+    known: Mapping[str, Position],
+    now: Mapping[str, int],
+    *,
+    limit_bytes: int,
+    recent: Collection[str] = (),
+) -> Portion:
+    """The next complete lines of the journals, about `limit_bytes` of them. A torn last line is left where it is.
+
+    Those in `recent` are looked into although they are as long as they were: they may have been written anew.
+    """
     portion = Portion()
     for name in sorted(now):
-        if now[name] == known.get(name, _START).read_to:
+        if now[name] == known.get(name, _START).read_to and name not in recent:
             continue
         if portion.size_bytes >= limit_bytes:
             portion.is_last = False
@@ -117,6 +153,19 @@ def _lines(descriptor: int, name: str, start: int, size: int) -> Iterator[tuple[
         if len(buffer) > MAX_LINE_BYTES:
             skipped += len(buffer) - _SHOWN_BYTES
             buffer = buffer[:_SHOWN_BYTES]
+
+
+def complete_lines(path: Path, read_to: int) -> Iterator[Line]:
+    """The lines of one journal up to `read_to`, in their order; empty ones are left out."""
+    with open(path, "rb", buffering=0) as file:
+        yield from (line for line, _ in _lines(file.fileno(), path.name, 0, read_to) if line.data)
+
+
+def is_read(path: Path, known: Position) -> bool:
+    """Whether all of the journal's bytes are read. A line without an end never is: it may be one that was damaged."""
+    with open(path, "rb", buffering=0) as file:
+        is_at_end = os.fstat(file.fileno()).st_size == known.read_to
+        return is_at_end and _mark(file.fileno(), known.read_to) == known.mark
 
 
 def _mark(descriptor: int, read_to: int) -> int:

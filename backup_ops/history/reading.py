@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 import duckdb
 
 from backup_ops.errors import BackupError, HistoryBusy, HistoryDamaged, HomeError
-from backup_ops.history import journals
+from backup_ops.history import holdings, journals, ledger, segments
 from backup_ops.history.guard import Guard
 from backup_ops.history.instance import Instance, Missing, Outdated, connect, identity
+from backup_ops.history.trouble import meaning
 from backup_ops.home import Home
 
 LEASE_S = 0.1
@@ -24,7 +25,11 @@ BACKLOG_BYTES = 4 << 20
 """A longer tail is folded in before a read, if nobody else is at it: once, and not by every reader."""
 
 STAND_IN_BYTES = 64 << 20
-"""Journals up to this size, some 200,000 events, are read whole (2-3 s, once) when the index cannot be had."""
+"""Journals and segments up to this size, some 200,000 events, are read whole (2-3 s, once) when the index cannot be
+had."""
+
+_UNPACKED_PER_PACKED = 10
+"""About how much larger lines are than a segment of them."""
 
 HELD_WAIT_S = 1.0
 """How long a read waits for a foreign process to let go of the file, the first time; after that it does not wait."""
@@ -59,7 +64,16 @@ class Attachment:
     @contextlib.contextmanager
     def open(self, wait_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
         """A cursor that sees all there was when it was opened. Raises HistoryBusy, HistoryNewer, HomeError."""
-        cursor = self._enter(wait_s)
+        seen = identity(self._home.history)
+        try:
+            cursor = self._enter(wait_s)
+        except duckdb.Error as error:  # while the tail was read: it is compared with what the index holds
+            told = meaning(error, self._home.history)
+            if told is None:
+                raise
+            if not isinstance(told, HistoryDamaged) or not self._heal(told, seen, wait_s):
+                raise told from error
+            cursor = self._enter(wait_s)
         try:
             yield cursor
         finally:
@@ -124,9 +138,8 @@ class Attachment:
 
     def _attach(self, wait_s: float) -> None:
         if self._instance is None:
-            self._instance = Instance(
-                self._home, connect(spill_to=self._home.path / "spill" if self._may_spill else None)
-            )
+            may_spill = self._may_spill and not self._home.is_to_look_at
+            self._instance = Instance(self._home, connect(spill_to=self._home.path / "spill" if may_spill else None))
         try:
             self._attach_index(self._instance, wait_s)
             self._is_held = False
@@ -135,7 +148,8 @@ class Attachment:
                 if isinstance(error, BackupError):
                     raise
                 raise HomeError(
-                    f"{self._home.history} could not be made: the home is read-only.", hint="Mount it read-write once."
+                    f"{self._home.history} is to be made anew, and this user cannot write to the home.",
+                    hint="Let its owner ask the history once, or mount its file system read-write.",
                 ) from None
             self._is_held = True
             self._instance.stand_in()
@@ -163,11 +177,26 @@ class Attachment:
                 self._catch_up()
             else:
                 may_heal -= 1
-                if may_heal < 0 or not self._heal(trouble, seen, wait_s):
+                if may_heal < 0 or not self._is_healed(trouble, seen, wait_s):
                     raise trouble
 
-    def _can_stand_in(self) -> bool:
-        """Whether the journals alone hold everything, and are small enough to be read whole."""
-        if any(self._home.segments.glob("*.parquet")):
+    def _is_healed(self, trouble: Exception, seen: tuple[int, int] | None, wait_s: float) -> bool:
+        try:
+            return self._heal(trouble, seen, wait_s)
+        except HomeError:
+            if not self._can_stand_in():
+                raise
             return False
-        return sum(journals.sizes(self._home.journal).values()) <= STAND_IN_BYTES
+
+    def _can_stand_in(self) -> bool:
+        """Whether journals and segments hold everything, and are small enough to be read whole."""
+        present = segments.present(self._home.segments)
+        raw_bytes = sum(journals.sizes(self._home.journal).values())
+        packed_bytes = holdings.size_bytes(self._home, present)
+        if raw_bytes + packed_bytes * _UNPACKED_PER_PACKED > STAND_IN_BYTES:
+            return False
+        if not ledger.expected(self._home).keys() <= {segment.name for segment in present}:
+            return False  # only the index may know what was in it
+        assert self._instance is not None
+        with contextlib.closing(self._instance.cursor()) as cursor:
+            return all(holdings.is_readable(cursor, self._home, segment) for segment in present)

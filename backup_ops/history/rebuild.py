@@ -1,4 +1,4 @@
-"""Rebuilding history.duckdb from the journals: beside the old file, then in its place, by one process."""
+"""Rebuilding history.duckdb from segments and journals: beside the old file, then in its place, by one process."""
 
 from __future__ import annotations
 
@@ -6,42 +6,84 @@ import contextlib
 import os
 import time
 import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
+from backup_ops import sharing
+from backup_ops.errors import BackupError, HistoryBusy
 from backup_ops.history.guard import Guard
-from backup_ops.history.ingest import Ingested, fold_in
-from backup_ops.history.instance import connect, create, identity
-from backup_ops.history.trouble import meaning
+from backup_ops.history.holdings import DAMAGED, HELD, MISSING, UNREADABLE, Lost, states, take_in
+from backup_ops.history.ingest import fold_in
+from backup_ops.history.instance import Missing, Outdated, attach, connect, create, identity, positions
+from backup_ops.history.intake import Rejected
+from backup_ops.history.trouble import check_place, meaning
 from backup_ops.home import Home
 
 _SWAP_WAIT_S = 30.0
 _INDEX = "new"
 QUARANTINED_KEPT = 3
+_MEMORY, _UNCHECKED = "768MB", "64MB"
+"""What DuckDB may take, which it would fill with blocks of the new file that nobody reads again; and how much of it may
+lie in the log: a checkpoint takes the longer the larger the file is (bench/results/history.md)."""
+
+
+def reached(stage: str) -> None:
+    """Where a rebuild is; tests put something in its place that kills the process there."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What the new index was made of. The events of `damaged_segments` and `missing_segments` are not in it."""
+
+    events: int
+    journals: int
+    segments: int
+    damaged_segments: tuple[str, ...]
+    missing_segments: tuple[str, ...]
+    lost: tuple[Lost, ...]
+    rejected: tuple[Rejected, ...]
+    duration_s: float
 
 
 def rebuild(
-    home: Home, *, instead_of: tuple[int, int] | None, is_damaged: bool, wait_s: float
-) -> list[Ingested] | None:
+    home: Home,
+    *,
+    instead_of: tuple[int, int] | None,
+    is_damaged: bool,
+    wait_s: float,
+    tell: Callable[[Rebuilt], None],
+) -> Rebuilt | None:
     """Makes a new index and puts it in the place of the file that had the identity `instead_of` (None: of nothing).
 
-    A damaged file is kept beside, as history.broken-TIME.duckdb; an outdated one is replaced. None: somebody else has
-    just done it. Raises HistoryBusy when another process is at it for longer than `wait_s`, OSError when the home
+    A damaged file is kept beside, as history.broken-TIME.duckdb; an outdated one is replaced, unless a segment is
+    damaged or missing: then the old index may be all that knows its events, and is kept too. `tell` is called as the
+    last step before the new file takes its place: killed in between it is all done and told again. None: somebody else
+    has just done it. Raises HistoryBusy when another process is at it for longer than `wait_s`, OSError when the home
     cannot be written to.
     """
     guard = Guard(home)
     with guard.ingesting(wait_s):
+        check_place(home.history)
         if identity(home.history) != instead_of:
             return None
         for stale in home.path.glob("history.new-*.duckdb*"):
             stale.unlink(missing_ok=True)
         new = home.path / f"history.new-{uuid.uuid4().hex}.duckdb"
         try:
-            batches = _build(home, new)
+            rebuilt = _build(home, new)
+            reached("built")
             with guard.writing(_SWAP_WAIT_S):
-                _put_aside(home, keep=is_damaged)
+                _check_not_held(home)
+                _put_aside(home, keep=is_damaged or bool(rebuilt.damaged_segments or rebuilt.missing_segments))
+                reached("aside")
+                tell(rebuilt)
+                reached("told")
                 new.replace(home.history)
+            reached("swapped")
         except BaseException as error:
             for path in (new, Path(f"{new}.wal")):
                 with contextlib.suppress(OSError):
@@ -50,18 +92,51 @@ def rebuild(
             if told is not None:
                 raise told from error
             raise
-    return batches
+    return rebuilt
 
 
-def _build(home: Home, new: Path) -> list[Ingested]:
-    batches: list[Ingested] = []
+def _check_not_held(home: Home) -> None:
+    """Raises HistoryBusy when a foreign program holds the old file: it would write its log beside the new one."""
     with connect() as connection:
+        try:
+            attach(connection, home.history, "old", read_only=False, wait_s=1.0)
+        except HistoryBusy:
+            raise
+        except (Missing, Outdated, BackupError, duckdb.Error):
+            return  # it is to be replaced for a reason
+        connection.execute("DETACH old")
+
+
+def _build(home: Home, new: Path) -> Rebuilt:
+    begun = time.monotonic()
+    with connect(spill_to=home.path / "spill") as connection:
+        connection.execute(f"SET memory_limit = '{_MEMORY}'; SET checkpoint_threshold = '{_UNCHECKED}'")
         create(connection, new, _INDEX)
-        while not batches or not batches[-1].is_complete:
-            batches.append(fold_in(connection, home, _INDEX))
+        lost: list[Lost] = []
+        rejected = take_in(connection, home, _INDEX, lost.append, note_missing=True)
+        is_complete = False
+        while not is_complete:
+            batch = fold_in(connection, home, _INDEX, lost.append)
+            rejected += batch.rejected
+            is_complete = batch.is_complete
+        rows = connection.execute(
+            f"SELECT (SELECT count(*) FROM {_INDEX}.events) + (SELECT count(*) FROM {_INDEX}.errors)"
+        ).fetchone()
+        counts = Counter(state for state, _ in states(connection, _INDEX).values())
+        read = len(positions(connection, _INDEX))
         connection.execute(f"DETACH {_INDEX}")
-    os.chmod(new, 0o600)
-    return batches
+    os.chmod(new, sharing.FILE_MODE)
+    sharing.let_in(new)
+    return Rebuilt(
+        events=rows[0] if rows else 0,
+        journals=read,
+        segments=counts[HELD],
+        damaged_segments=tuple(one.name for one in lost if one.state in (DAMAGED, UNREADABLE)),
+        missing_segments=tuple(one.name for one in lost if one.state == MISSING),
+        lost=tuple(lost),
+        rejected=tuple(rejected),
+        duration_s=time.monotonic() - begun,
+    )
 
 
 def _put_aside(home: Home, *, keep: bool) -> None:

@@ -1,7 +1,7 @@
 """The tables: what the index in history.duckdb holds, and the views that users see over index and journal tails.
 
 Every column that users see is described in docs/tables.md. A change here asks for a new SCHEMA_VERSION: the index is
-rebuilt from the journals, never migrated.
+rebuilt from segments and journals, never migrated.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 
 from backup_ops.run import RUN_COLUMNS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STORAGE_VERSION = "v1.5.0"
 """DuckDB's file format: the oldest that every DuckDB we support can write, so that two environments share a home."""
 
@@ -167,14 +167,20 @@ def create_table(place: str, table: Table) -> str:
 
 
 def create_index(place: str) -> str:
-    """The tables, how far each journal is folded in, and what wrote it.
+    """The tables, how far each journal is folded in, what is known of each segment, and what wrote it.
 
-    `meta` keeps its name and shape for ever: it is how an older version learns that this file is newer than it.
+    The state of a segment is `held` (its events are in the tables), `damaged` or `missing` (they are not); `seen` says
+    which file was damaged.
+
+    `index_id` and `batch` say which index this is, and how many batches were written to it. `meta` keeps its name and
+    shape for ever: it is how an older version learns that this file is newer than it.
     """
     return f"""{create_tables(place)};
         CREATE TABLE {place}.offsets (file VARCHAR, read_to BIGINT, mark BIGINT);
+        CREATE TABLE {place}.segments (name VARCHAR, state VARCHAR, seen VARCHAR);
         CREATE TABLE {place}.meta (key VARCHAR, value VARCHAR);
-        INSERT INTO {place}.meta VALUES ('schema_version', '{SCHEMA_VERSION}')"""
+        INSERT INTO {place}.meta VALUES
+            ('schema_version', '{SCHEMA_VERSION}'), ('index_id', uuid()::VARCHAR), ('batch', '0')"""
 
 
 def create_views(index: str, tail: str) -> str:

@@ -18,7 +18,6 @@ NOT_YET: dict[str, str] = {
     "job.command": "The job cannot be run.",
     "job.heartbeat": "Pings are not received.",
     "repository.engine: restic": "Its jobs cannot be run.",
-    "settings.logs": "All logs are kept.",
     "settings.restore_roots": "The dashboard restores nothing yet; the shell command restores anywhere.",
     "notify": "Nobody is told.",
 }

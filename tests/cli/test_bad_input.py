@@ -71,7 +71,7 @@ def test_home_that_cannot_be_written(shell, filled):
     )  # fmt: skip
     if "unshare" in done.stderr:
         pytest.skip("mount namespaces are not allowed here")
-    refused(done, f"home {disk}/home", "Read-only file system")
+    refused(done, f"home {disk}/home", "mounted read-only")
 
 
 def test_unknown_job(shell, filled):

@@ -15,7 +15,7 @@ ONE_OF_EACH = {
     "runs": [], "errors": [], "resolve": ["abc"], "logs": ["abc"],
     "snapshots": ["photos"], "ls": ["photos", "latest"], "restore": ["photos", "--target", "x"],
     "diff": ["photos", "a", "b"], "verify": ["photos"],
-    "export": ["runs", "f.csv"], "sql": ["SELECT 1"], "serve": [],
+    "export": ["runs", "f.csv"], "sql": ["SELECT 1"], "serve": [], "doctor": ["--share", "staff"], "rebuild": [],
 }  # fmt: skip
 
 

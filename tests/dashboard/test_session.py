@@ -178,7 +178,9 @@ def test_cancel_stops_the_run_that_the_page_shows_and_no_other(opened):
 def test_what_nobody_thought_of_is_answered_and_recorded(opened, place):
     ops, _, _, _, _ = opened
     (place.home / "locks").rename(place.home / "locks.gone")
+    (place.home / "locks").write_text("no folder")
     told = Operator(ops).run("photos", "test")
+    (place.home / "locks").unlink()
     (place.home / "locks.gone").rename(place.home / "locks")
     assert (told["type"], told["job"], told["ok"]) == ("told", "photos", False)
     assert told["text"].startswith("photos could not be started: ")

@@ -1,10 +1,11 @@
-"""Processes that write, read and ingest one home at once: `python actors.py ROLE HOME SEED SECONDS [STAGE|FAULT]`.
+"""Processes that work on one home at once: `python actors.py ROLE HOME SEED SECONDS [FAULT] [STAGE]`.
 
-A writer notes each acknowledged event id in a file of its own, after the append returned. An ingester with a STAGE
-kills itself there, with SIGKILL, at a batch of its choice. A FAULT breaks the ingester on purpose, to prove that the
-test would see it.
+A writer notes each acknowledged event id in a file of its own, after the append returned; now and then it begins a new
+journal, so that there are ended ones. Who folds, compacts or rebuilds kills itself, with SIGKILL, at its STAGE, at a
+time of its choice. A FAULT breaks it on purpose, to prove that the test would see it.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -12,11 +13,16 @@ import sys
 import time
 from pathlib import Path
 
-from backup_ops.history import History, ingest, intake
+from backup_ops.errors import HistoryBusy
+from backup_ops.history import History, compaction, ingest, intake, rebuild
 from backup_ops.home import Home
 from backup_ops.journal import Journal
 
-STAGES = ("attached", "folded", "inserted", "offsets", "committed", "detached")
+STAGES = {
+    "fold": ("attached", "folded", "inserted", "offsets", "committed", "detached"),
+    "compact": ("staged", "sealed", "entered", "held", "unlinking", "removing"),
+    "rebuild": ("built", "aside", "told", "swapped"),
+}
 
 
 def write(home: Home, chance: random.Random, seconds: float) -> None:
@@ -37,6 +43,8 @@ def write(home: Home, chance: random.Random, seconds: float) -> None:
                     cursor.execute(f"SELECT count(*) FROM {table} WHERE {key} = $id", {"id": event_id})
                     found = cursor.fetchone()
                 assert found == (1,), f"{event_id} was written and is seen {found} times"
+            if chance.random() < 0.02:
+                journal.close()
             time.sleep(chance.uniform(0, 0.004))
 
 
@@ -55,24 +63,40 @@ def read(home: Home, chance: random.Random, seconds: float) -> None:
         time.sleep(chance.uniform(0, 0.05))
 
 
-def fold(home: Home, chance: random.Random, seconds: float, stage: str | None, is_broken: bool) -> None:
+def keep_up(role: str, home: Home, chance: random.Random, seconds: float, stage: str | None, is_broken: bool) -> None:
     history = History(home)
-    until, batches = time.monotonic() + seconds, 1 if is_broken else chance.randrange(1, 6)
+    until, times = time.monotonic() + seconds, 1 if is_broken or role != "fold" else chance.randrange(1, 6)
 
     def reached(here: str) -> None:
-        nonlocal batches
+        nonlocal times
         if here == stage:
-            batches -= 1
-            if batches <= 0:
+            times -= 1
+            if times <= 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    ingest.reached = reached
+    ingest.reached = compaction.reached = rebuild.reached = reached
     while time.monotonic() < until:
-        history.ingest(force=True)
+        if role == "fold":
+            history.ingest(force=True)
+        elif role == "compact":
+            history.compact(everything=True)
+        else:
+            with contextlib.suppress(HistoryBusy):
+                history.rebuild()
         time.sleep(chance.uniform(0, 0.02))
 
 
 def break_on_purpose(fault: str) -> None:
+    if fault == "forgets":
+        stage_right = compaction._stage
+
+        def stage_wrong(cursor, ended, this_month):
+            staged = stage_right(cursor, ended, this_month)
+            cursor.execute("DELETE FROM moving WHERE hash(event_id) % 2 = 0")
+            return staged
+
+        compaction._stage = stage_wrong
+        return
     write_right = ingest.write
 
     def write_wrong(cursor, sifted, *, into, known_in, then):
@@ -91,11 +115,11 @@ def break_on_purpose(fault: str) -> None:
 
 if __name__ == "__main__":
     role, folder, seed, seconds, *more = sys.argv[1:]
-    is_broken = bool(more) and more[0] not in STAGES
+    is_broken = bool(more) and more[0] in ("doubles", "loses", "forgets")
     if is_broken:
         break_on_purpose(more.pop(0))
     arguments = (Home(Path(folder)), random.Random(seed), float(seconds))
-    if role == "fold":
-        fold(*arguments, more[0] if more else None, is_broken)
+    if role in STAGES:
+        keep_up(role, *arguments, more[0] if more else None, is_broken)
     else:
         {"write": write, "read": read}[role](*arguments)

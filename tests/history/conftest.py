@@ -24,11 +24,14 @@ def told(home):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 2 MB."""
+def small_disk(tmp_path, request):
+    """A file system of 2 MB, or of what a test asks for."""
+    size = getattr(request, "param", "2m")
     folder = tmp_path / "disk"
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, check=False
+    )
     if done.returncode:
         pytest.skip("only root can mount a small disk")
     yield folder

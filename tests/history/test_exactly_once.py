@@ -1,4 +1,5 @@
-"""Writers, readers and ingesters at once, killed at any moment: nothing that was acknowledged is lost or doubled."""
+"""Writers, readers, ingesters, compaction and rebuild at once, killed at any moment: nothing acknowledged is lost or
+doubled."""
 
 import os
 import signal
@@ -22,7 +23,7 @@ def start(role, home, chance, seconds, *more):
 
 def finish(process):
     try:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60 + 3 * SCALE)
     finally:
         process.kill()
     return process.returncode, errors
@@ -37,7 +38,9 @@ def acknowledged(home) -> list[str]:
 
 
 def stored(history) -> Counter:
-    _, rows = history.sql_rows("SELECT event_id FROM events UNION ALL SELECT error_id FROM errors")
+    _, rows = history.sql_rows(
+        "SELECT event_id FROM events WHERE kind <> 'segment_sealed' UNION ALL SELECT error_id FROM errors"
+    )
     return Counter(event_id for (event_id,) in rows)
 
 
@@ -45,7 +48,7 @@ def stored(history) -> Counter:
 def test_everybody_at_once(told, chance):
     seconds = 3 * SCALE
     processes = [start("write", told.home, chance, seconds) for _ in range(4)]
-    processes += [start("fold", told.home, chance, seconds) for _ in range(2)]
+    processes += [start(role, told.home, chance, seconds) for role in ("fold", "fold", "compact", "rebuild")]
     processes += [start("read", told.home, chance, seconds) for _ in range(2)]
     for process in processes:
         code, errors = finish(process)
@@ -57,23 +60,27 @@ def test_everybody_at_once(told, chance):
         assert set(found) == set(ids) and set(found.values()) == {1}
         assert told.history.ingest(force=True)
     with told.history.reading() as cursor:
-        folded = cursor.execute("SELECT (SELECT count(*) FROM h.events) + (SELECT count(*) FROM h.errors)").fetchone()
+        folded = cursor.execute(
+            "SELECT (SELECT count(*) FROM h.events WHERE kind <> 'segment_sealed') + (SELECT count(*) FROM h.errors)"
+        ).fetchone()
     assert folded == (len(ids),)
+    assert list(told.home.segments.glob("*.parquet"))
 
 
 @pytest.mark.timeout(120 + 120 * SCALE)
 def test_kills_lose_and_double_nothing(told, chance):
-    stages = [*STAGES] * SCALE
+    stages = [(role, stage) for role, named in STAGES.items() for stage in named] * SCALE
     chance.shuffle(stages)
     writers = [start("write", told.home, chance, 600) for _ in range(2)]
     reader = start("read", told.home, chance, 600)
     killed = Counter()
     try:
-        for stage in stages:
-            folders = [start("fold", told.home, chance, 30, stage), start("fold", told.home, chance, 30, stage)]
-            for folder in folders:
-                code, errors = finish(folder)
-                killed[stage] += code == -signal.SIGKILL
+        for role, stage in stages:
+            second = chance.choice([role, "fold", "compact"])
+            racing = [start(role, told.home, chance, 30, stage), start(second, told.home, chance, 2)]
+            for process in racing:
+                code, errors = finish(process)
+                killed[role, stage] += code == -signal.SIGKILL
                 assert code in (0, -signal.SIGKILL), errors
             writers.append(start("write", told.home, chance, 600))
             writers[0].send_signal(signal.SIGKILL)
@@ -83,7 +90,10 @@ def test_kills_lose_and_double_nothing(told, chance):
             process.send_signal(signal.SIGKILL)
         errors = [finish(process)[1] for process in [*writers, reader]]
     assert not any(errors), errors
-    assert all(killed[stage] for stage in STAGES), killed
+    print("killed", sum(killed.values()), dict(killed))
+    assert sum(killed.values()) >= 0.9 * len(stages), killed
+    told.history.compact(everything=True)
+    assert not list(told.home.segments.glob(".new-*"))
     check_nothing_lost_or_doubled(told)
 
 
@@ -103,8 +113,15 @@ def check_nothing_lost_or_doubled(told):
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(("fault", "stage", "seen"), [("doubles", "inserted", "doubled"), ("loses", None, "lost")])
-def test_a_broken_ingester_would_be_seen(told, chance, fault, stage, seen):
+@pytest.mark.parametrize(
+    ("role", "fault", "stage", "seen"),
+    [
+        ("fold", "doubles", "inserted", r"0 lost, [1-9]\d* doubled"),
+        ("fold", "loses", None, r"[1-9]\d* lost"),
+        ("compact", "forgets", None, r"rebuilt: [1-9]\d* lost"),
+    ],
+)
+def test_a_broken_ingester_would_be_seen(told, chance, role, fault, stage, seen):
     told.history.ingest(force=True)
     writer = start("write", told.home, chance, 600)
     try:
@@ -114,7 +131,7 @@ def test_a_broken_ingester_would_be_seen(told, chance, fault, stage, seen):
         writer.kill()
         finish(writer)
     if stage:  # folded in, but the offsets are not; the next one does not know the ids
-        assert finish(start("fold", told.home, chance, 30, fault, stage))[0] == -signal.SIGKILL
-    assert finish(start("fold", told.home, chance, 1, fault))[0] == 0
-    with pytest.raises(AssertionError, match=rf"[1-9]\d* {seen}"):
+        assert finish(start(role, told.home, chance, 30, fault, stage))[0] == -signal.SIGKILL
+    assert finish(start(role, told.home, chance, 1, fault))[0] == 0
+    with pytest.raises(AssertionError, match=seen):
         check_nothing_lost_or_doubled(told)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from backup_ops import event
 from backup_ops.history import History
+from backup_ops.history.holdings import Lost
 from backup_ops.home import Home
 from backup_ops.journal import Journal
 from backup_ops.run import Run
@@ -22,13 +23,15 @@ class Told:
         self.journal = Journal(home.journal)
         self.rejected: list[tuple[int, str, str]] = []
         self.rebuilt: list[str] = []
+        self.lost: list[Lost] = []
         self.history = self.another()
 
     def another(self) -> History:
         return History(
             self.home,
             on_rejected=lambda count, reason, file: self.rejected.append((count, reason, file)),
-            on_rebuilt=self.rebuilt.append,
+            on_rebuilt=lambda reason, _: self.rebuilt.append(reason),
+            on_lost=self.lost.append,
         )
 
     def event(self, kind: str, *, at: datetime | None = None, **fields) -> str:

@@ -11,7 +11,6 @@ def test_what_this_version_does_not_act_on_is_told_with_its_line_and_what_happen
     notices = jobfile.parse(EVERYTHING.encode()).notices
     assert [(notice.line, notice.message.partition(" is read")[0]) for notice in notices] == [
         (3, "'restore_roots'"),
-        (3, "'logs'"),
         (6, "'engine: restic' of repository 'vault'"),
         (11, "'schedule' of job 'photos' (and 1 more)"),
         (12, "'retention' of job 'photos'"),
