@@ -400,7 +400,7 @@ def test_a_starter_that_comes_late_gives_no_second_outcome(alone, monkeypatch):
     path = starter.journal_path(alone.home, handle.run_id)
     path.unlink()
     starter._end_unstarted(alone.home, request, outcome="cancelled", reason="late")
-    starter._end_dead(alone.home, Queue(alone.home), request, None)
+    starter._end_dead(alone.home, Queue(alone.home), request, lambda _: None)
     assert list(read_events(path)) == []
     assert list(alone.runs().outcome) == ["succeeded"]
 

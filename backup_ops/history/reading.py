@@ -147,6 +147,11 @@ class Attachment:
             if not self._can_stand_in():
                 if isinstance(error, BackupError):
                     raise
+                if os.access(self._home.path, os.W_OK):
+                    raise HistoryBusy(
+                        f"other processes make {self._home.history} anew, over and over.",
+                        hint="Look for what removes files of the home: backup-ops doctor",
+                    ) from None
                 raise HomeError(
                     f"{self._home.history} is to be made anew, and this user cannot write to the home.",
                     hint="Let its owner ask the history once, or mount its file system read-write.",

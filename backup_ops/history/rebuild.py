@@ -84,6 +84,10 @@ def rebuild(
                 reached("told")
                 new.replace(home.history)
             reached("swapped")
+        except FileNotFoundError:
+            if new.exists() or not home.path.is_dir():
+                raise
+            return None  # the folder of locks was removed under us, and who holds the new lock removed our file
         except BaseException as error:
             for path in (new, Path(f"{new}.wal")):
                 with contextlib.suppress(OSError):

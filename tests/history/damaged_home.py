@@ -22,6 +22,7 @@ from whole_home import (
     files_of,
     held,
     lines_in,
+    replaced_by,
     sealed,
     whole_segments,
     write_queue,
@@ -92,7 +93,7 @@ class DamagedHome:
         present = {path.name for path in self.home.segments.iterdir() if segments.parse_name(path.name)}
         journal = self.home.journal / ledger.FILE
         there, _ = sealed(lines_in(journal).values() if journal.exists() else ())
-        self.damaged, self.missing = present - whole, there - present
+        self.damaged, self.missing = present - whole, there - present - replaced_by(whole_segments(self.home))
         truly, replaced = sealed(lines_in(self.template.home.journal / ledger.FILE).values())
         is_ledger_whole = f"journal/{ledger.FILE}" not in self.changed
         assert not is_ledger_whole or self.missing == truly - present

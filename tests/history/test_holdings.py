@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -225,3 +226,21 @@ def test_a_lost_segment_is_told_of_whoever_is_killed(told, index, stage):
         said = [message for message in ops.errors().message if names(told.home)[0] in message]
         assert 1 <= len(said) <= 2 and "5 events" in said[0]
         assert len(ops.errors()) == len(said), "and nothing else is"
+
+
+def test_who_rebuilds_while_the_locks_are_swept_away_is_no_stranger(told, monkeypatch):
+    """Whoever makes the locks anew rebuilds too, and removes the file of the first."""
+    put_back_older(told)
+    (told.home.segments / names(told.home)[0]).unlink()
+    told.home.history.unlink()
+    seen = []
+
+    def reached(stage):
+        if stage == "built" and not seen:
+            seen.append(stage)
+            shutil.rmtree(told.home.locks)
+            seen.append(ticks(told.another()))
+
+    monkeypatch.setattr("backup_ops.history.rebuild.reached", reached)
+    assert ticks(told.another()) == 0 and seen == ["built", 0]
+    assert {one.state for one in told.lost} == {"missing"}

@@ -42,7 +42,7 @@ from backup_ops.journal import Journal
 home, how = Home(sys.argv[1]), sys.argv[2]
 event_id = Journal(home.journal).append("tick", {"by": sys.argv[3]})
 rebuilt = []
-history = History(home, on_rebuilt=lambda reason, _: rebuilt.append(reason))
+history = History(home, on_rebuilt=lambda reason, _: rebuilt.append(reason), on_rejected=lambda *_: None)
 
 def tell(**said):
     print(json.dumps({"event_id": event_id, "duckdb": duckdb.__version__, "rebuilt": rebuilt, **said}), flush=True)

@@ -86,6 +86,18 @@ def lines_in(*paths: Path) -> dict[str, bytes]:
     return found
 
 
+def replaced_by(whole: Iterable[Path]) -> set[str]:
+    """What whole segments say of themselves: they were made of these."""
+    with duckdb.connect() as connection:
+        rows = [
+            connection.execute(
+                "SELECT value FROM parquet_kv_metadata($path) WHERE key = 'replaces'", {"path": str(path)}
+            ).fetchall()
+            for path in whole
+        ]
+    return {name for found in rows for (value,) in found for name in value.decode().split(",")} - {""}
+
+
 def held(home: Home) -> dict[str, bytes]:
     return lines_in(*home.journal.glob("*.jsonl"), *whole_segments(home))
 
