@@ -140,7 +140,8 @@ while True:
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     time.sleep(0.6)
     process.send_signal(signal.SIGKILL)
-    acknowledged = process.stdout.read().split()
+    with process.stdout:
+        acknowledged = process.stdout.read().split()
     process.wait()
     numbers = [fields["n"] for fields in read_events(tmp_path / "run-a.jsonl")]
     assert len(acknowledged) > 100

@@ -40,7 +40,8 @@ print(handle.run_id, flush=True)
 handle.wait()
 """
     process = subprocess.Popen([sys.executable, "-c", script, str(place.home), job], stdout=subprocess.PIPE, text=True)
-    return process, process.stdout.readline().strip()
+    with process.stdout:
+        return process, process.stdout.readline().strip()
 
 
 def tools(place):

@@ -103,12 +103,13 @@ def _check_not_held(home: Home) -> None:
     """Raises HistoryBusy when a foreign program holds the old file: it would write its log beside the new one."""
     with connect() as connection:
         try:
-            attach(connection, home.history, "old", read_only=False, wait_s=1.0)
+            # Read-only: what is damaged is kept as it is, and no checkpoint of it can fail.
+            attach(connection, home.history, "old", read_only=True, wait_s=1.0)
+            connection.execute("DETACH old")
         except HistoryBusy:
             raise
         except (Missing, Outdated, BackupError, duckdb.Error):
             return  # it is to be replaced for a reason
-        connection.execute("DETACH old")
 
 
 def _build(home: Home, new: Path) -> Rebuilt:

@@ -46,8 +46,9 @@ class Server:
         self.wait_for(self._ready)
 
     def _read(self, stream) -> None:
-        for line in stream:
-            self._lines.put(line)
+        with stream:
+            for line in stream:
+                self._lines.put(line)
         self._lines.put(None)
 
     def wait_for(self, pattern: str, timeout_s: float = 60.0) -> str:
