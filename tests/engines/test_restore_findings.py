@@ -274,6 +274,7 @@ def void(_: object) -> None:
     """For a callback that returns nothing."""
 
 
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # that is what the error says
 def test_tool_that_does_not_end_when_killed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on storage that hangs. Here a tracer keeps the dead process from its parent."""
     monkeypatch.setattr(process, "_KILLED_WITHIN_S", 0.5)
