@@ -11,14 +11,20 @@ _ADDRESS = re.compile(
     re.DOTALL,
 )
 # No name of an option is longer; without a limit a long text without any would be searched for minutes.
-_OPTION = re.compile(r"(?:^|[,:'\"])([\w-]{1,60})=")
+_OPTION = re.compile(r"(?:^|[,:'\"])([\w.-]{1,60})=")
 # The options of rclone's backends that hold what opens a door, by how they are called; what names a file or an address
-# where such a thing is found may be written down.
+# where such a thing is found may be written down. A command line may say a password to the program it starts; those of
+# a server, to sum files or to serve them, have none to say.
 _SECRET = re.compile(
     r"(?<!ask_)pass(?:word|phrase)?\d?$|secret|token$|credentials?$|authorization$|cookies$|mnemonic$|access_grant$|sas_url$"
-    r"|connection_string$|session_id$|key_pem$|^key$|(?:api|library|master|private|account|access|customer)_keys?$",
+    r"|connection_string$|session_id$|key_pem$|^key$|(?:api|library|master|private|account|access|customer)_keys?$"
+    r"|key_base64$|headers$|(?:^|[_.])ssh$|(?<!sum)(?<!server)_command$",
     re.IGNORECASE,
 )
+# The options whose value is a program that rclone starts, here or on the server.
+_PROGRAM = re.compile(r"(?:^|[_.])ssh$|command$|mapper$", re.IGNORECASE)
+# Who a server is told that one is, where one name alone can be a token.
+_USER_IN_WEB = re.compile(r"https?://[^/@'\"]+@", re.IGNORECASE)
 _CAN_BE_A_VARIABLE = re.compile(r"\w+", re.ASCII)
 
 
@@ -56,23 +62,40 @@ def parse_address(url: str) -> Address | None:
 
 
 def secret_in(url: str) -> str | None:
-    """The name of what in the address is a secret: an option of rclone, or `password` before an @; None when all may be
-    read by everybody.
+    """The name of what in the address is a secret: an option of rclone, or `password` for what stands before an @; None
+    when all may be read by everybody.
 
     >>> secret_in(":webdav,url=x,pass=abc:"), secret_in("https://me:abc@nas/"), secret_in(":sftp,key_file=/k:")
     ('pass', 'password', None)
     """
     # Nothing in front of the colon is looked at: each letter of a long word would be tried as its beginning.
-    if any(":" in user for user in re.findall(r"://([^/@]*)@", url)):
+    if _USER_IN_WEB.search(url) or any(":" in user for user in re.findall(r"://([^/@]*)@", url)):
         return "password"
-    address = parse_address(url)
-    if address is None and url.startswith(("/", "~")):
-        return None
-    # Also behind what ends the options: an address in an address needs quotes, and may be written without.
-    searched = url if address is None or address.is_whole else address.options
-    return next((name for name in _OPTION.findall(searched) if is_secret(name)), None)
+    return next((name for name in _options_of(url) if is_secret(name)), None)
+
+
+def program_in(url: str) -> str | None:
+    """The name of the option that makes rclone start a program which the address names; None when there is none.
+
+    >>> program_in(":sftp,host=nas,ssh='ssh -J gate':/v"), program_in(":sftp,host=nas:/v")
+    ('ssh', None)
+    """
+    return next((name for name in _options_of(url) if _PROGRAM.search(_as_rclone_says(name))), None)
 
 
 def is_secret(option: str) -> bool:
     """Whether the option of a backend holds a secret, by its name."""
-    return _SECRET.search(option.replace("-", "_")) is not None
+    return _SECRET.search(_as_rclone_says(option)) is not None
+
+
+def _options_of(url: str) -> list[str]:
+    address = parse_address(url)
+    if address is None and url.startswith(("/", "~")):
+        return []
+    # Also behind what ends the options: an address in an address needs quotes, and may be written without.
+    searched = url if address is None or address.is_whole else address.options
+    return _OPTION.findall(searched)
+
+
+def _as_rclone_says(option: str) -> str:
+    return option.replace("-", "_")

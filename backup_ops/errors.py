@@ -65,7 +65,9 @@ class BackupError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}".strip()
+        # What a tool said ends as it likes.
+        stop = "" if not self.hint or not self.message or self.message[-1] in ".!?:" else "."
+        return f"{self.message}{stop} {self.hint}".strip()
 
 
 class UsageError(BackupError):

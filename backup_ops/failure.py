@@ -116,8 +116,15 @@ def failure_of(error_type: str, message: str, remedy: str | None = None, **overr
 
 # Cause before consequence: the first rule that matches anywhere in the output wins over all below it.
 _RULES: tuple[tuple[str, str], ...] = (
-    # Of crypt, which adds "bad password?" to what is damaged: a wrong password is found out before by other means.
-    ("repository_corrupt", r"failed to authenticate decrypted block|not an encrypted file"),
+    # Of crypt, which adds "bad password?" to what is damaged: a wrong password is found out before by other means. The
+    # last two are of what a power cut left short.
+    (
+        "repository_corrupt",
+        (
+            r"failed to authenticate decrypted block|not an encrypted file|file is too short to be encrypted"
+            r"|truncated block header"
+        ),
+    ),
     ("out_of_memory", r"out of memory|cannot allocate memory|fatal error: runtime: cannot allocate"),
     (
         "auth_failed",

@@ -1,5 +1,5 @@
-"""What a home keeps about each repository it writes to: the lock of its one writer, that a run committed there, and
-which runs began there and may have left something."""
+"""What a home keeps about each repository it writes to: the lock of its one writer, which runs committed there, which
+began there and may have left something, and what a verification found damaged."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from backup_ops import sharing
@@ -14,6 +16,8 @@ from backup_ops.home import Home
 from backup_ops.job import local_folder
 
 _BEGUN = ".begun"
+_COMMITTED = ".committed"
+_DAMAGED = ".damaged"
 
 
 def repository_key(url: str) -> str:
@@ -35,11 +39,49 @@ def is_known(home: Home, url: str) -> bool:
 
 def remember(home: Home, url: str, run_id: str) -> None:
     """Says that a run has committed there. Failing to is no failure of the run: only a precaution is lost."""
-    if not is_known(home, url):
-        with contextlib.suppress(OSError):
-            path = _memory(home, url)
+    path = _memory(home, url)
+    with contextlib.suppress(OSError):
+        is_first = not is_known(home, url)
+        # Where nothing is known, an older list is that of a repository that somebody had the home forget.
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if is_first else os.O_APPEND)
+        with os.fdopen(sharing.open_file(path.with_suffix(_COMMITTED), flags, is_private=True), "wb") as file:
+            file.write(f"{run_id}\n".encode())
+        if is_first:
             path.write_text(json.dumps({"url": url, "first_run": run_id}) + "\n", encoding="utf-8")
             sharing.let_in(path)
+
+
+def committed(home: Home, url: str) -> set[str]:
+    """The runs that have committed at this very place, as far as the home has noted it; nothing where it cannot be
+    read. The history knows repositories by their names, and a name gets another url."""
+    with contextlib.suppress(OSError):
+        return set(_memory(home, url).with_suffix(_COMMITTED).read_text(encoding="ascii", errors="replace").split())
+    return set()
+
+
+def note_damaged(home: Home, url: str, job_uid: str, stored: Iterable[str], *, is_all: bool) -> None:
+    """Says which stored files (`runs/RUN/PATH`) of the job do not hold what was stored. `is_all`: all others were read
+    and do; else what was known before stays. Failing to is no failure: the verification has told it to people."""
+    path = _memory(home, url).with_suffix(_DAMAGED)
+    known = _damaged(path)
+    found = sorted(set(stored) | (set() if is_all else set(known.get(job_uid, ()))))
+    if found == known.get(job_uid, []):
+        return
+    known[job_uid] = found
+    beside = path.with_suffix(f".{secrets.token_hex(4)}")
+    with contextlib.suppress(OSError):
+        try:
+            descriptor = sharing.open_file(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, is_private=True)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                json.dump({uid: places for uid, places in known.items() if places}, file)
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def damaged(home: Home, url: str, job_uid: str) -> frozenset[str]:
+    """The stored files (`runs/RUN/PATH`) of the job that a verification found damaged."""
+    return frozenset(_damaged(_memory(home, url).with_suffix(_DAMAGED)).get(job_uid, ()))
 
 
 def note_begun(home: Home, key: str, run_id: str) -> None:
@@ -62,3 +104,11 @@ def unfinished(home: Home, key: str) -> list[str]:
 
 def _memory(home: Home, url: str) -> Path:
     return home.repositories / f"{repository_key(url)}.json"
+
+
+def _damaged(path: Path) -> dict[str, list[str]]:
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_bytes())
+        if isinstance(found, dict):
+            return {uid: [str(name) for name in names] for uid, names in found.items() if isinstance(names, list)}
+    return {}

@@ -34,7 +34,7 @@ from backup_ops.outcome import record_failure
 from backup_ops.progress import Progress
 from backup_ops.quantity import format_count, format_duration
 from backup_ops.queue import Queue, Request, slot_locks
-from backup_ops.repositories import is_known, note_begun, note_clean, remember, repository_lock, unfinished
+from backup_ops.repositories import damaged, is_known, note_begun, note_clean, remember, repository_lock, unfinished
 from backup_ops.run import Outcome, Run
 from backup_ops.runlog import SUFFIX, RunLog
 
@@ -181,6 +181,7 @@ class Execution:
                 known_before=is_known(self._home, repository.url),
                 force=self._request.force,
                 owner=Owner(home_id=self._home.identity()),
+                distrusted=damaged(self._home, repository.url, job.job_uid),
             )
             key = self._request.repository_key or ""
             self._remove_leftovers(engine, repository, key, context)

@@ -40,6 +40,7 @@ class Snapshots:
     job: Job | None = None
     owner: Owner = field(default_factory=Owner)
     is_known: bool = True
+    distrusted: frozenset[str] = frozenset()
     has_home: bool = True
 
     @classmethod
@@ -84,8 +85,7 @@ class Snapshots:
             remedy = "Name a sound snapshot by its id, and put this file back from another copy of the repository."
             raise EngineError(replace(damaged[0], remedy=remedy))
         if not found:
-            hint = f"Run it: backup-ops run {quote(self.job.name)}" if self.job and self.has_home else ""
-            raise UnknownSnapshot(f"{self._whose} has no snapshot yet.", hint=hint)
+            raise UnknownSnapshot(self.nothing_yet, hint=self.what_to_do_for_one)
         if wanted == "latest" or moment is not None:
             self._check_one_job(found)
         if wanted == "latest":
@@ -102,6 +102,21 @@ class Snapshots:
             f"{len(matching)} snapshots of {self._whose} begin with" if matching else f"{self._whose} has no snapshot"
         )
         raise UnknownSnapshot(f"{some} '{wanted}'.", hint=f"{self._listed_by} lists them.")
+
+    @property
+    def nothing_yet(self) -> str:
+        """Says where that was looked for: a url that is wrong reads like one where nothing was written."""
+        place = "" if self.job is None else f" in repository {self.repository.url}"
+        return f"{self._whose} has no snapshot{place} yet."
+
+    @property
+    def what_to_do_for_one(self) -> str:
+        if self.job is None or not self.has_home:
+            return ""
+        return (
+            f"Run it: backup-ops run {quote(self.job.name)}. If there are some elsewhere, first correct the url of "
+            f"repository '{self.repository.name}' in jobs.yaml."
+        )
 
     def ls(self, snapshot: str = "latest", path: str = "") -> Iterator[Entry]:
         """Everything at and below `path`, in the order of the paths."""
@@ -159,6 +174,7 @@ class Snapshots:
                 run_id=purpose,
                 scratch=Path(scratch),
                 owner=self.owner,
+                distrusted=self.distrusted,
                 on_progress=on_progress or (lambda _: None),
                 cancel=cancel or threading.Event(),
                 limits=limits or Limits(),

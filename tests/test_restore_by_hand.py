@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -19,6 +20,9 @@ from trees import RandomTree, differences, snapshot_of
 
 import backup_ops as bo
 from backup_ops.engines.rclone.binary import find_binary
+from backup_ops.engines.rclone.manifest import write_manifest
+from backup_ops.engines.rclone.node import Node
+from backup_ops.engines.rclone.seal import seal, sha256_of
 from tests.conftest import Place, processes_of, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,6 +163,78 @@ def test_the_page_finds_what_is_damaged(left, by_hand):
     seal.write_bytes(seal.read_bytes().replace(b"photos", b"photoz"))
     done = subprocess.run(script, cwd=by_hand.work, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, f"snapshots/{newest}.json is damaged\n")
+
+
+@dataclass
+class Crafted:
+    """A folder in which step 3 of the page is to begin, with a manifest that somebody made up."""
+
+    work: Path
+
+    def __post_init__(self) -> None:
+        for folder in ("snapshots", "content/r"):
+            (self.work / folder).mkdir(parents=True)
+        (self.work / "content" / "r" / "one").write_bytes(b"one")
+        (self.work / "by_hand.py").write_text(blocks("python")[0], encoding="utf-8")
+
+    def restore(self, *nodes: Node, without: str = "") -> subprocess.CompletedProcess[str]:
+        manifest = self.work / "snapshots" / "s.parquet"
+        write_manifest(nodes, manifest)
+        content = {"manifest": {"sha256": sha256_of(manifest)}}
+        manifest.with_suffix(".json").write_bytes(seal(content))
+        shutil.rmtree(self.work / "restored", ignore_errors=True)
+        before = ["setpriv", f"--bounding-set=-{without}"] if without else []
+        return subprocess.run(
+            [*before, sys.executable, "-I", "by_hand.py", "restore", "s", "restored"],
+            cwd=self.work, capture_output=True, text=True,
+        )  # fmt: skip
+
+    def file(self, path: bytes = b"one", mode: int = 0o644, uid: int | None = None, stored: str = "one") -> Node:
+        owner = os.geteuid() if uid is None else uid, os.getegid()
+        sha256 = hashlib.sha256(b"one").hexdigest()
+        return Node(path, "file", 3, 0, mode, *owner, 1, None, sha256=sha256, stored_run="r", stored_path=stored)
+
+
+def folder(path: bytes) -> Node:
+    return Node(path, "folder", 0, 0, 0o755, os.geteuid(), os.getegid(), 2, None)
+
+
+def link(path: bytes, target: bytes) -> Node:
+    return Node(path, "symlink", 0, 0, 0o777, os.geteuid(), os.getegid(), 3, None, link_target=target)
+
+
+def test_the_page_writes_nothing_outside_of_its_target(tmp_path):
+    crafted = Crafted(tmp_path / "work")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "theirs").write_bytes(b"one")
+    elsewhere.chmod(0o700)
+    there = os.fsencode(elsewhere)
+    assert crafted.restore(folder(b""), folder(b"a"), crafted.file(b"a/one")).returncode == 0
+    for nodes in (
+        [folder(b""), crafted.file(b"../../elsewhere/mine")],
+        [folder(b""), crafted.file(there + b"/mine")],
+        [crafted.file(b"")],
+        [folder(b""), crafted.file(stored="../../../elsewhere/theirs")],
+        [folder(b""), link(b"a", there), crafted.file(b"a/mine")],
+        [folder(b""), link(b"a", there), folder(b"a")],
+        [folder(b""), link(b"a", there + b"/mine"), crafted.file(b"a")],
+    ):
+        done = crafted.restore(*nodes)
+        assert (done.returncode, "leads elsewhere" in done.stderr) == (1, True), (nodes, done.stderr)
+        assert os.listdir(elsewhere) == ["theirs"]
+        assert (elsewhere / "theirs").read_bytes() == b"one"
+        assert elsewhere.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to do without a right of it")
+def test_the_page_gives_no_rights_of_an_owner_that_it_cannot_set(tmp_path):
+    crafted = Crafted(tmp_path)
+    done = crafted.restore(folder(b""), crafted.file(mode=0o6755, uid=4242), without="chown")
+    assert (done.returncode, "not all of" in done.stderr) == (0, True)
+    assert (tmp_path / "restored" / "one").stat().st_mode & 0o7777 == 0o755
+    assert crafted.restore(folder(b""), crafted.file(mode=0o6755, uid=4242)).returncode == 0
+    assert (tmp_path / "restored" / "one").stat().st_mode & 0o7777 == 0o6755
 
 
 @pytest.mark.parametrize("left", ["plain"], indirect=True)  # in the other one it cannot be seen what is content

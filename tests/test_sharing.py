@@ -207,9 +207,19 @@ def test_a_member_runs_no_program_that_the_owner_names(company):
     assert owner.shell("run", "photos").returncode == 0
     for path in place.repository.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    place.write_jobs(settings=f"{{engines: {{rclone: {program}}}}}")
+    place.write_jobs(
+        f"locked: {{source: {place.source}, repository: locked}}\nfar: {{source: {place.source}, repository: far}}\n",
+        settings=f"{{engines: {{rclone: {program}}}}}",
+        repositories=(
+            f"locked: {{engine: rclone, url: {place.folder}/locked, password: {{command: [{program}]}}}}\n"
+            f"far: {{engine: rclone, url: ':sftp,host=localhost,sha1sum_command={program}:/x'}}\n"
+        ),
+    )
     os.chown(place.home / "jobs.yaml", 1, 1)
     company.share()
+    for job in ("locked", "far"):
+        done = member.shell("snapshots", job)
+        assert done.returncode == 2 and f"repository '{job}' would have you run a program" in done.stderr, done.stderr
     assert len(member.data("snapshots", "photos")) == 1
     assert member.shell("ls", "photos", "latest").returncode == 0
     assert member.shell("restore", "photos", "--target", member.own_folder / "restored").returncode == 0

@@ -8,7 +8,6 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from shlex import quote
 
 from backup_ops.cli import sentences
 from backup_ops.cli.cells import mode, printable, when
@@ -73,10 +72,8 @@ def snapshots(shell: Shell, arguments: Namespace) -> int:
         )
         return code
     if not found:
-        if not damaged and arguments.job is not None:
-            shell.notice(f"job '{arguments.job}' has no snapshot yet. Run it: backup-ops run {quote(arguments.job)}")
-        elif not damaged:
-            shell.notice(f"repository {arguments.repository} holds no snapshot.")
+        if not damaged:
+            shell.notice(f"{kept.nothing_yet} {kept.what_to_do_for_one}".strip())
         return code
     columns = [
         Column("SNAPSHOT"),

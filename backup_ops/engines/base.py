@@ -49,7 +49,8 @@ class RunContext:
     thread has the news. `on_log` gets each line the tool wrote to stderr, without its newline. `on_tool` gets the pid
     of a tool that was started, and None when it is gone. `scratch` is a private folder, left as it was.
     `known_before`: an earlier run succeeded in this repository, so one that is not there now is missing, not new.
-    `force` lets the run pass the guard against too many deletions.
+    `force` lets the run pass the guard against too many deletions. `distrusted` are stored files (`runs/RUN/PATH`) that
+    were proven damaged: what the source still holds of them is stored again.
     """
 
     run_id: str
@@ -63,6 +64,7 @@ class RunContext:
     known_before: bool = False
     force: bool = False
     owner: Owner = field(default_factory=Owner)
+    distrusted: frozenset[str] = frozenset()
 
     def check(self) -> None:
         """Raises Stopped when the work should end. Cheap enough to be asked for every file."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from backup_ops.address import secret_in
+from backup_ops.address import program_in, secret_in
 from backup_ops.job import REPOSITORY_ENGINES, SECRET_KINDS, SecretReference, name_problem
 from backup_ops.jobfile import scalars
 from backup_ops.jobfile.names import names_of
@@ -108,6 +108,8 @@ def url(node: Node, place: Place) -> str:
     secret = secret_in(value)
     if secret is not None:
         what = "a password" if secret.startswith("pass") else f"a secret ({secret})"
+        if secret == program_in(value):
+            what = f"a command line ({secret}), which everybody who lists processes reads"
         raise place.refused(
             node,
             f"holds {what}.",

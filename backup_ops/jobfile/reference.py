@@ -76,7 +76,9 @@ export RCLONE_CONFIG_NAS_KEY_FILE=~/.ssh/id_ed25519 RCLONE_CONFIG_NAS_KNOWN_HOST
 ```
 
 An address never holds a secret: everybody who may list processes would read it. `validate` refuses `pass=`,
-`secret_access_key=` and their like.
+`secret_access_key=`, `headers=` and their like, a user or a token before the @ of a web address, and `ssh=` and
+`bearer_token_command=`, whose command line can say a password. Set them as variables; logs show `***` for what these
+hold.
 
 With `password` everything but the marker is encrypted by rclone's crypt, names too: when and how much is all that
 whoever has the storage can tell. Without the password nothing of it ever comes back: keep it elsewhere too. A plain

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 
 import psutil
@@ -10,6 +11,7 @@ import pytest
 from servers import serving
 
 import backup_ops as bo
+from backup_ops.errors import HistoryBusy
 from tests.cli.conftest import Shell, listing
 from tests.conftest import Place, wait_until
 
@@ -129,6 +131,66 @@ def test_verify_names_what_is_damaged_and_records_it(shell, saved):
     assert "file-2.bin" in error["details"]
     as_data = json.loads(shell("verify", "photos", "--level", "full", "--json").stdout)
     assert (as_data["is_sound"], as_data["damages"][0]["snapshots"]) == (False, [newest, oldest])
+
+
+def forget_snapshot(place, snapshot_id):
+    for name in (f"{snapshot_id}.json", f"{snapshot_id}.parquet"):
+        (place.repository / "snapshots" / name).unlink()
+    shutil.rmtree(place.repository / "runs" / snapshot_id)
+
+
+def test_verify_names_a_snapshot_that_the_history_knows_and_the_repository_lost(shell, saved):
+    newest, oldest = (row["snapshot_id"] for row in shell.data("snapshots", "photos"))
+    forget_snapshot(saved, newest)
+    done = shell("verify", "photos", "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    verified = json.loads(done.stdout)
+    assert (verified["snapshots"], verified["snapshots_damaged"], verified["damages_total"]) == (2, 1, 1)
+    [damage] = verified["damages"]
+    assert (damage["path"], damage["snapshots"]) == (f"snapshots/{newest}.json", [newest])
+    assert damage["what"].startswith(f"snapshot {newest} of 20")
+    assert " is gone: its seal is not there, and the history knows that it was made here" in damage["what"]
+    error = shell.data("errors", "--job", "photos")[0]
+    assert newest in error["details"] and oldest not in error["details"]
+    assert "only from another copy of the repository" in error["remedy"]
+
+
+def test_verify_misses_no_snapshot_that_went_to_another_url(saved):
+    with bo.open(saved.home) as ops:
+        before = [snapshot.snapshot_id for snapshot in ops.snapshots("photos")]
+        jobs = saved.home / "jobs.yaml"
+        elsewhere = saved.folder / "elsewhere"
+        jobs.write_text(jobs.read_text().replace(f"url: {saved.repository}", f"url: {elsewhere}"))
+        run = ops.run("photos")
+        assert run.outcome == "succeeded" and ops.verify("photos").is_sound
+        jobs.write_text(jobs.read_text().replace(f"url: {elsewhere}", f"url: {saved.repository}"))
+        assert ops.verify("photos").is_sound  # what went elsewhere in between is not missed here
+        forget_snapshot(saved, before[0])
+        verified = ops.verify("photos")
+    assert [damage.snapshots for damage in verified.damages] == [(before[0],)]
+
+
+def test_what_no_history_knows_is_not_missed(saved, monkeypatch):
+    with bo.open(saved.home) as ops:
+        newest, oldest = (snapshot.snapshot_id for snapshot in ops.snapshots("photos"))
+        forget_snapshot(saved, newest)
+        (saved.repository / "snapshots" / f"{oldest}.json").write_bytes(b"{}")
+        named = [damage.path for damage in ops.verify("photos").damages]
+        assert named == [f"snapshots/{newest}.json", f"snapshots/{oldest}.json"]  # a damaged seal is there: told once
+        monkeypatch.setattr(type(ops.manager.history), "rows", busy)
+        verified = ops.verify("photos")
+        assert verified.damages_total == 1
+        assert verified.notes[-1].endswith("the history could not be asked: somebody holds it.")
+        monkeypatch.undo()
+    for path in (saved.home / "history.duckdb", saved.home / "journal", saved.home / "segments"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    with bo.open(saved.home) as ops:
+        verified = ops.verify("photos")
+    assert (verified.damages_total, verified.notes) == (1, ())
+
+
+def busy(*_, **__):
+    raise HistoryBusy("somebody holds it.")
 
 
 def test_a_damaged_seal_hides_no_other_snapshot(shell, saved, tmp_path):

@@ -62,6 +62,11 @@ def test_ls_of_hostile_names_steers_no_terminal_and_stays_json(shell, filled):
     rows = {row["path"]: row for row in shell.data("ls", "photos", "latest")}
     assert rows["new\nline"]["bytes"] == 1
     assert rows["not-utf-8-\\xff"]["path_base64"] == "bm90LXV0Zi04Lf8="
+    shown = [r"new\nline", r"\x1b[31mred", r"not-utf-8-\xff", "ünï→"]  # as it can be copied from the screen
+    done = shell("restore", "photos", *shown, "--target", filled.folder / "odd")
+    assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(os.fsencode(filled.folder / "odd"))) == sorted(names)
+    assert [row["bytes"] for row in shell.data("ls", "photos", "latest", r"new\nline")] == [1]
 
 
 def test_restore_puts_everything_directly_below_the_target(shell, saved, tmp_path):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from backup_ops.engines.rclone.seal import Damaged, seal, unseal
 from backup_ops.errors import EngineError
 from backup_ops.failure import Failure
+from backup_ops.job import Repository, SecretReference
 
 
 def flip(file: Path, chance: random.Random) -> None:
@@ -89,6 +90,39 @@ def test_backup_does_not_build_on_a_damaged_snapshot_and_says_so(small: Bench, s
     assert third.files_changed == 1, "compared with the first"
     small.restore(third.snapshot_id)
     assert (small.folder / "restored" / "one").read_bytes() == b"changed"
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True])
+def test_a_seal_or_manifest_cut_short_is_its_own_damage_and_no_other_snapshots(
+    small: Bench, monkeypatch: pytest.MonkeyPatch, is_encrypted: bool
+) -> None:
+    """As a power cut leaves it. Of what is encrypted rclone has other words for nothing and for half a block."""
+    monkeypatch.setenv("CUT_PASSWORD", "open sesame")
+    password = SecretReference("env", "CUT_PASSWORD") if is_encrypted else None
+    small.repository = Repository(name="vault", engine="rclone", url=str(small.location), password=password)
+    first = small.backup()
+    before = set(small.location.rglob("*"))
+    second = small.backup()
+    added = [path for path in small.location.rglob("*") if path.is_file() and path not in before]
+    sealed, manifest = sorted(added, key=lambda path: path.stat().st_size)
+    whole = manifest.read_bytes()
+    manifest.write_bytes(b"")
+    failure = failure_of_restore(small, second.snapshot_id)
+    assert failure.error_type == "repository_corrupt"
+    assert f"snapshots/{second.snapshot_id}.parquet" in failure.message
+    manifest.write_bytes(whole)
+    whole = sealed.read_bytes()
+    for size in (40, 0):
+        sealed.write_bytes(whole[:size])
+        told: list[Failure] = []
+        found = small.engine.snapshots(small.repository, on_damage=told.append)
+        assert [snapshot.snapshot_id for snapshot in found] == [first.snapshot_id]
+        assert [failure.error_type for failure in told] == ["repository_corrupt"]
+    verified = small.engine.verify(small.repository, level="list", context=small.context())
+    assert [damage.path for damage in verified.damages] == [f"snapshots/{second.snapshot_id}.json"]
+    small.restore(first.snapshot_id)
+    third = small.backup()
+    assert [item.path for item in third.item_failures] == [f"snapshots/{second.snapshot_id}.json"]
 
 
 def test_seal_of_another_snapshot_or_repository_is_not_taken(small: Bench) -> None:

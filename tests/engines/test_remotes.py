@@ -26,7 +26,7 @@ from backup_ops.job import Limits, Repository, SecretReference
 from backup_ops.progress import Progress
 
 HERE = Path(__file__).parent
-PLACES = ("local", "crypt", *KINDS, "crypt on sftp")
+PLACES = ("local", "crypt", *KINDS)
 VARIABLE, PASSWORD = "VAULT_PASSWORD", 'pässword, with "signs" \\ and spaces '
 
 
@@ -62,8 +62,9 @@ def place(bench: Bench, request: pytest.FixtureRequest, monkeypatch: pytest.Monk
         yield Place(bench, server.folder / "store" / "vault", server, is_encrypted)
 
 
-def each(*places: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("place", places, indirect=True)
+def each(*places: str, at_length: tuple[str, ...] = ()) -> pytest.MarkDecorator:
+    """`at_length`: in `make soak` only, for each costs seconds."""
+    return pytest.mark.parametrize("place", places + (at_length if SCALE > 1 else ()), indirect=True)
 
 
 def kill_a_run(place: Place, run_id: str) -> None:
@@ -96,7 +97,7 @@ def kill_a_run(place: Place, run_id: str) -> None:
     runner.wait()
 
 
-@each(*PLACES)
+@each(*PLACES, at_length=("crypt on sftp",))
 def test_five_points_in_time_come_back_identical_with_a_killed_run_between(place: Place, seed: int) -> None:
     bench = place.bench
     tree = RandomTree(bench.source, seed, files=20 * SCALE)
@@ -120,7 +121,7 @@ def test_five_points_in_time_come_back_identical_with_a_killed_run_between(place
     assert results[1].bytes_added < results[1].bytes_total, "only what is new should be stored again"
 
 
-@each("sftp", "s3", "webdav", "crypt on sftp")
+@each("s3", "crypt on sftp", at_length=("sftp", "webdav"))
 def test_what_was_not_touched_for_a_while_is_not_read_back_from_a_remote(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,7 +302,27 @@ def test_each_thing_that_goes_wrong_with_a_remote_has_its_sentence(
     assert not bench.engine.is_committed(bench.repository, str(first.snapshot_id))
 
 
-@each(*KINDS, "crypt on sftp")
+@each(*KINDS)
+def test_a_marker_with_nothing_in_it_is_damaged_and_not_missing(place: Place) -> None:
+    bench = with_one_file(place)
+    result = bench.backup()
+    marker = place.folder / "backup_ops.json"
+    marker.write_bytes(b"")
+    failure = a_failure(bench)
+    assert (failure.error_type, "backup_ops.json is damaged" in failure.message) == ("repository_corrupt", True)
+    with pytest.raises(EngineError, match="is damaged"):
+        bench.engine.is_committed(bench.repository, str(result.snapshot_id))
+    verified = bench.engine.verify(bench.repository, context=bench.context())
+    assert [damage.path for damage in verified.damages] == ["backup_ops.json"]
+    assert place.server is not None
+    marker.unlink()
+    place.server.stop()  # it remembers for minutes what was in its folders
+    place.server.start()
+    assert a_failure(bench, known_before=True).error_type == "repository_missing"
+    assert not bench.engine.is_committed(bench.repository, str(result.snapshot_id))
+
+
+@each("sftp", "s3", at_length=("webdav", "crypt on sftp"))
 def test_remote_that_goes_away_while_it_is_written_to_or_read_from(place: Place) -> None:
     bench, server = with_one_file(place), place.server
     assert server is not None
@@ -331,7 +352,7 @@ def test_remote_that_goes_away_while_it_is_written_to_or_read_from(place: Place)
         assert (bench.folder / "cut short" / name).read_bytes() == (bench.source / name).read_bytes()
 
 
-@each(*KINDS, "crypt on sftp")
+@each("s3", "crypt on sftp", at_length=("sftp", "webdav"))
 def test_full_remote_fails_the_run_and_gives_the_room_back(place: Place) -> None:
     bench, server = with_one_file(place), place.server
     assert server is not None
@@ -390,12 +411,15 @@ def test_only_what_the_remote_needs_goes_to_rclone(place: Place, monkeypatch: py
     monkeypatch.setenv("RCLONE_DRY_RUN", "true")
     seen: list[str] = []
 
+    def about(pid: int, name: str) -> str:
+        return Path(f"/proc/{pid}/{name}").read_bytes().decode()
+
     def look(pid: int | None) -> None:
         if pid is not None:
-            time.sleep(0.05)  # until setpriv and nice have become it
-            with contextlib.suppress(OSError):  # a short call may be over by then; others are not
-                texts = [Path(f"/proc/{pid}/{name}").read_bytes().decode() for name in ("environ", "cmdline")]
-                seen.extend(texts)
+            with contextlib.suppress(OSError):  # it is over
+                while "rclone" not in (arguments := (about(pid, "cmdline")).partition("\0")[0]) and arguments:
+                    time.sleep(0.001)  # until setpriv and nice have become it
+                seen.extend((about(pid, "environ"), about(pid, "cmdline")))
 
     result = bench.backup(on_tool=look)
     environments, arguments = " ".join(seen[::2]), " ".join(seen[1::2])

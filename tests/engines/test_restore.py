@@ -188,12 +188,13 @@ def test_rights_inherited_from_the_target_are_taken_away(small: Bench) -> None:
     assert differences(expected, actual) == []
 
 
-def test_owner_that_cannot_be_set_is_a_note(small: Bench) -> None:
+def test_owner_that_cannot_be_set_is_a_note_and_nobody_runs_as_who_restored_it(small: Bench) -> None:
     setpriv = shutil.which("setpriv")
     if os.geteuid() != 0 or setpriv is None:
         pytest.skip("needs root, to give a file away first")
     os.chown(small.source / "one", 1234, 1234)
-    (small.source / "one").chmod(0o4755)
+    (small.source / "one").chmod(0o6755)
+    (small.source / "folder" / "two").chmod(0o6755)  # of root, as whoever restores it
     result = small.backup()
     script = f"""
 import sys
@@ -213,7 +214,9 @@ print(*done.notes)
     )  # fmt: skip
     assert "Owner of 1 path could not be set, first one" in done.stdout
     assert (small.folder / "restored" / "one").read_bytes() == b"one"
-    assert (small.folder / "restored" / "one").stat().st_mode & 0o7777 == 0o4755
+    assert "Mode of 1 path could not be set, first one" in done.stdout
+    assert (small.folder / "restored" / "one").stat().st_mode & 0o7777 == 0o755
+    assert (small.folder / "restored" / "folder" / "two").stat().st_mode & 0o7777 == 0o6755
 
 
 def test_ls_tells_what_is_in_it_in_order(small: Bench) -> None:

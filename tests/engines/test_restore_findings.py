@@ -11,7 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench_of_engines import Bench
@@ -19,6 +21,8 @@ from trees import differences, snapshot_of
 
 from backup_ops.engines import process
 from backup_ops.engines.process import Tool
+from backup_ops.engines.rclone.manifest import read_manifest, write_manifest
+from backup_ops.engines.rclone.seal import seal, sha256_of, unseal
 from backup_ops.engines.rclone.target import remove_tree
 from backup_ops.errors import EngineError, RestoreRefused
 from backup_ops.job import Limits
@@ -301,3 +305,47 @@ def test_tool_that_does_not_end_when_killed_is_an_error(monkeypatch: pytest.Monk
     finally:
         for tracer in tracers:
             tracer.communicate("\n", timeout=10)
+
+
+OUT_OF_BOUNDS: tuple[dict[str, Any], ...] = (
+    {"path": b"../escaped"},
+    {"path": b"folder/../../escaped"},
+    {"path": b"/escaped"},
+    {"path": b"folder//escaped"},
+    {"path": b"./escaped"},
+    {"path": b""},
+    {"stored_path": "../../../outside"},
+    {"stored_path": "/outside"},
+    {"stored_run": ".."},
+    {"stored_run": "../.."},
+)
+
+
+def test_a_manifest_that_names_what_lies_elsewhere_is_damage_and_nothing_is_written(small: Bench) -> None:
+    """Whoever may write to a repository can seal what he likes."""
+    (small.folder / "outside").write_bytes(b"one")
+    result = small.backup()
+    manifest = small.location / "snapshots" / f"{result.snapshot_id}.parquet"
+    nodes = read_manifest(manifest)
+    before = names_below(small.folder)
+    for facts in OUT_OF_BOUNDS:
+        write_manifest([*nodes.values(), replace(nodes[b"one"], **facts)], manifest)
+        seal_again(manifest)
+        with pytest.raises(EngineError, match=r"parquet (names a file|says that the content of)") as caught:
+            small.restore(result.snapshot_id)
+        assert caught.value.failure.error_type == "repository_corrupt"
+        assert names_below(small.folder) == before
+    with pytest.raises(EngineError):
+        list(small.engine.ls(small.repository, str(result.snapshot_id)))
+    verified = small.engine.verify(small.repository, context=small.context())
+    assert [damage.path for damage in verified.damages] == [f"snapshots/{result.snapshot_id}.parquet"]
+
+
+def seal_again(manifest: Path) -> None:
+    sealed = manifest.with_suffix(".json")
+    described = {"manifest": {"bytes": manifest.stat().st_size, "sha256": sha256_of(manifest)}}
+    sealed.write_bytes(seal(unseal(sealed.read_bytes()) | described))
+
+
+def names_below(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if not path.name.startswith("scratch-")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from servers import KINDS, serving
 from trees import RandomTree
 
 from backup_ops.engines.base import Stopped
+from backup_ops.engines.rclone.seal import seal, unseal
 from backup_ops.errors import EngineError
 from backup_ops.job import Limits, Repository, SecretReference
 from backup_ops.progress import Progress
@@ -209,6 +211,68 @@ def test_a_folder_of_a_killed_run_is_told_and_is_no_damage(small: Bench) -> None
     verified = verify(small)
     assert verified.is_sound
     assert "20261124T080000-abcdef" in verified.notes[0]
+
+
+@pytest.mark.parametrize("is_all_gone", [False, True])
+def test_a_snapshot_that_is_gone_is_a_damage_when_another_was_made_from_it(small: Bench, is_all_gone: bool) -> None:
+    small.backup()
+    (small.source / "one").write_bytes(b"other")
+    gone = str(small.backup().snapshot_id)
+    (small.source / "folder" / "two").write_bytes(b"2")
+    newest = str(small.backup().snapshot_id)
+    seals = small.location / "snapshots"
+    (seals / f"{gone}.json").unlink()
+    if is_all_gone:
+        (seals / f"{gone}.parquet").unlink()
+        shutil.rmtree(small.location / "runs" / gone)
+    for job in (None, small.job()):
+        verified = verify(small, job=job)
+        damage = next(damage for damage in verified.damages if damage.stored is None)
+        assert (damage.path, damage.snapshots) == (f"snapshots/{gone}.json", (gone,))
+        assert f"snapshot {gone} is gone" in damage.what
+        assert newest in damage.what
+        assert [damage.path for damage in verified.damages if damage.stored] == ["one"] * is_all_gone
+        assert (verified.snapshots, verified.snapshots_damaged) == (3, 1 + is_all_gone)
+        assert verified.notes == (), "it is no run that was killed"
+
+
+def test_a_snapshot_is_gone_too_when_only_content_of_it_is_left(small: Bench) -> None:
+    """It was not the one before, and what another holds of it is still there."""
+    first = str(small.backup().snapshot_id)
+    (small.source / "one").write_bytes(b"other")
+    small.backup()
+    small.backup()
+    for suffix in ("json", "parquet"):
+        (small.location / "snapshots" / f"{first}.{suffix}").unlink()
+    sealed = min((small.location / "snapshots").glob("*.json"))
+    sealed.write_bytes(seal(unseal(sealed.read_bytes()) | {"parent": None}))
+    verified = verify(small)
+    assert [(damage.path, damage.snapshots) for damage in verified.damages] == [(f"snapshots/{first}.json", (first,))]
+    assert "others hold content of it" in verified.damages[0].what
+
+
+def test_a_manifest_without_a_seal_is_told_and_is_no_damage_because_a_killed_run_leaves_it(small: Bench) -> None:
+    small.backup()
+    newest = str(small.backup().snapshot_id)
+    (small.location / "snapshots" / f"{newest}.json").unlink()
+    for job in (None, small.job()):
+        verified = verify(small, job=job)
+        assert verified.is_sound
+        assert [note for note in verified.notes if newest in note and "1 manifest has no seal" in note]
+
+
+def test_what_a_run_that_goes_on_has_written_is_no_damage(small: Bench) -> None:
+    small.backup()
+    seen: list[Verified] = []
+
+    def look(progress: Progress) -> None:
+        if progress.phase == "sealing":
+            seen.append(verify(small, "full"))
+
+    (small.source / "three").write_bytes(b"3")
+    small.backup(on_progress=look)
+    assert [verified.is_sound for verified in seen] == [True]
+    assert "go on" in seen[0].notes[0]
 
 
 def test_a_repository_that_is_not_there_is_an_error_and_no_damage(small: Bench) -> None:

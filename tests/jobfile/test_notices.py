@@ -21,7 +21,7 @@ def test_what_this_version_does_not_act_on_is_told_with_its_line_and_what_happen
         (23, "'heartbeat' of job 'nas-own'"),
         (24, "'notify'"),
     ]
-    assert str(notices[4]) == (
+    assert str(notices[3]) == (
         "jobs.yaml:12: 'retention' of job 'photos' is read, and this version does not act on it yet. "
         "Nothing is deleted."
     )

@@ -13,13 +13,14 @@ from typing import Any
 from backup_ops.engines.base import BackupResult, ItemFailure, Preview, RunContext
 from backup_ops.engines.rclone.binary import Rclone
 from backup_ops.engines.rclone.comparison import Comparison, compare, moved
+from backup_ops.engines.rclone.file_systems import FRESH_NS, UNSYNCED_FRESH_NS
 from backup_ops.engines.rclone.location import Location
 from backup_ops.engines.rclone.manifest import read_manifest, write_manifest
 from backup_ops.engines.rclone.marker import check_writable, create_marker
 from backup_ops.engines.rclone.names import display
 from backup_ops.engines.rclone.node import Node
 from backup_ops.engines.rclone.repository import SNAPSHOT_ID, Repository
-from backup_ops.engines.rclone.source import FRESH_NS, Scan, Source
+from backup_ops.engines.rclone.source import Scan, Source
 from backup_ops.engines.rclone.transfer import Transfer, send
 from backup_ops.errors import EngineError
 from backup_ops.event import format_at
@@ -78,7 +79,7 @@ def preview(job: Job, location: Location, rclone: Rclone) -> Preview:
     context = rclone.context
     source = _source_of(job, location)
     marker = check_writable(location, rclone, context.owner, known_before=context.known_before)
-    scan = source.scan(context, location.folder)
+    scan = source.scan(context, location.folder, is_synced=False)
     before = _before(Repository(location, rclone, marker) if marker else None, job)
     comparison = compare(scan, before.nodes, source, context)
     _guard(job, source, scan, before, comparison, context)
@@ -136,14 +137,18 @@ def _before(repository: Repository | None, job: Job, snapshot_ids: Sequence[str]
                 raise
             before.damaged.append(ItemFailure(f"snapshots/{head['snapshot_id']}.parquet", error.failure))
             continue
-        lost = repository.without_content(before.nodes.values())
+        trusted, lost = list[Node](), list[Node]()
+        for node in before.nodes.values():
+            is_bad = f"runs/{node.stored_run}/{node.stored_path}" in repository.rclone.context.distrusted
+            (lost if is_bad else trusted).append(node)
+        lost += repository.without_content(trusted)
         for node in lost:
             node.sha256 = node.stored_run = node.stored_path = None
         if lost:
             before.notes.append(
-                f"The stored content of {format_count(len(lost))} files of snapshot {before.snapshot_id} is missing or"
-                " has another size, in the repository's folder runs: what the source still holds of it is stored again."
-                " Older snapshots stay without it."
+                f"The stored content of {format_count(len(lost))} files of snapshot {before.snapshot_id} is missing,"
+                " has another size or was found damaged, in the repository's folder runs: what the source still holds"
+                " of it is stored again. Older snapshots stay without it."
             )
         break
     return before
@@ -201,7 +206,7 @@ def _store(
 ) -> BackupResult:
     context = repository.rclone.context
     repository.check_same()
-    transfer = send(comparison.to_store, source, repository, lambda node: _is_fresh(node, scan))
+    transfer = send(comparison.to_store, source, repository, lambda node: _is_fresh(node, scan), scan.unsynced)
     nodes = _final_nodes(scan, before, comparison, transfer)
     fresh = [node for node in nodes.values() if node.is_content and node.stale is None]
     failures = [*scan.failures, *_item_failures(transfer, before)]
@@ -230,13 +235,11 @@ def _store(
         "exit_code": transfer.exit_code,
     }
     context.on_progress(Progress(phase="sealing", files_done=head["files"], files_total=head["files"]))
-    manifest = context.scratch / f"{context.run_id}.parquet"
-    try:
+    # A folder for this user alone: who shares the home may not read the names in an encrypted repository.
+    with repository.rclone.scratch_folder() as folder:
+        manifest = folder / f"{context.run_id}.parquet"
         write_manifest(nodes.values(), manifest)
         described = repository.commit(context.run_id, head, manifest)
-    finally:
-        manifest.unlink(missing_ok=True)
-        manifest.with_suffix(".json").unlink(missing_ok=True)
     items, notes = before.damaged + failures, scan.notes + before.notes
     if len(items) > _MAX_ITEM_FAILURES:
         notes.append(f"{format_count(len(items) - _MAX_ITEM_FAILURES)} more failures of single files are not listed.")
@@ -268,7 +271,11 @@ def _final_nodes(scan: Scan, before: _Before, comparison: Comparison, transfer: 
 
 def _is_fresh(node: Node, scan: Scan) -> bool:
     """Whether a change of the file after the scan need not show in its times."""
-    return node.path in scan.timeless or (node.ctime_ns is not None and node.ctime_ns > scan.started_ns - FRESH_NS)
+    if node.path in scan.timeless:
+        return True
+    # The sync came after the scan began: what was dirty then has an older time, and is clean since.
+    fresh_ns = UNSYNCED_FRESH_NS if node.path in scan.unsynced else FRESH_NS
+    return node.ctime_ns is not None and node.ctime_ns > scan.started_ns - fresh_ns
 
 
 def _item_failures(transfer: Transfer, before: _Before) -> list[ItemFailure]:

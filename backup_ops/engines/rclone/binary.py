@@ -18,6 +18,7 @@ from backup_ops.address import is_secret
 from backup_ops.engines.base import RunContext, Stopped
 from backup_ops.engines.process import NotStarted, Tool, ToolExit, allowed_environment
 from backup_ops.engines.rclone.location import PLAIN_ENVIRONMENT, Location
+from backup_ops.engines.rclone.misconfiguration import misconfigured
 from backup_ops.errors import EngineError, EngineMissing
 from backup_ops.failure import Failure, classify
 
@@ -167,7 +168,8 @@ class Rclone:
         if _AMBIGUOUS in ended.stderr_tail:
             probe = self.call("lsf", "--max-depth", "1", location.path(), on_stderr=self.context.on_log)
             ended = ended if probe.exit_code in (0, *ABSENT) else probe
-        return EngineError(self.of_remote(failed(ended).failure))
+        failure = failed(ended).failure
+        return EngineError(misconfigured(failure, location) or self.of_remote(failure))
 
     def of_remote(self, failure: Failure) -> Failure:
         """The failure with the repository named that is at fault, when it is a remote and did it."""

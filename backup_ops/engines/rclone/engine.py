@@ -17,7 +17,7 @@ from backup_ops.engines.rclone.binary import Rclone, failed, find_binary
 from backup_ops.engines.rclone.difference import differences
 from backup_ops.engines.rclone.location import Location, location_of
 from backup_ops.engines.rclone.manifest import iterate_manifest
-from backup_ops.engines.rclone.names import display
+from backup_ops.engines.rclone.names import display, spellings
 from backup_ops.engines.rclone.node import Node
 from backup_ops.engines.rclone.repository import Repository
 from backup_ops.errors import EngineError, UnknownSnapshot, UsageError
@@ -83,11 +83,14 @@ class RcloneEngine(param.Parameterized):
         below = b"" if below == b"." else below
         with self._opened(repository) as opened, opened.manifest(opened.head(snapshot_id)) as file:
             is_found = False
-            for node in iterate_manifest(file, below):
-                is_found = True
-                if node.path:  # the root of the source itself has no name
-                    yield _entry(node)
-            if below and not is_found:
+            for spelled in spellings(below):
+                for node in iterate_manifest(file, spelled):
+                    is_found = True
+                    if node.path:  # the root of the source itself has no name
+                        yield _entry(node)
+                if is_found:
+                    return
+            if below:
                 raise UsageError(
                     f"snapshot {snapshot_id} holds no '{display(below)}'.",
                     hint="Without a path `ls` shows all it holds.",

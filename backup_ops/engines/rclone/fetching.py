@@ -42,9 +42,10 @@ def fetched(rclone: Rclone, start: str, names: Sequence[str]) -> Iterator[Fetche
             said.setdefault(*told)
 
     with rclone.scratch_folder() as folder:
+        # A folder of which nothing came is not made, and rclone would end with the words that its time cannot be set.
         ended = rclone.call(
             "copy", start, str(folder), "--files-from-raw", "-", "--no-traverse", "--no-check-dest",
-            stdin=as_list(names), on_stderr=take,
+            "--no-update-dir-modtime", stdin=as_list(names), on_stderr=take,
         )  # fmt: skip
         is_theirs = said and all(
             classify(engine="rclone", exit_code=1, output=message).error_type in _OF_THE_FILE

@@ -133,8 +133,9 @@ def _unknown_remote(setting: Repository, address: Address) -> EngineError:
         )
     return _refused(
         f"{what}: neither {address.variable} nor RCLONE_CONFIG is set in this process.",
-        f"Where backup-ops is started, set {address.variable} and what else the remote needs, or RCLONE_CONFIG to the"
-        " path of your rclone.conf; or write the whole address, such as :sftp,host=NAS,user=ME:/PATH.",
+        f"Correct the name in the url; or, where backup-ops is started, set {address.variable} and what else the remote"
+        " needs, or RCLONE_CONFIG to the path of your rclone.conf; or write the whole address, such as"
+        " :sftp,host=NAS,user=ME:/PATH.",
     )
 
 

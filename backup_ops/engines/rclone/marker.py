@@ -32,8 +32,12 @@ _SETTLE_S = 2.0
 def read_marker(location: Location, rclone: Rclone) -> dict[str, Any] | None:
     """The marker; None when there is none. Raises EngineError when it is damaged or of a newer format."""
     printed = rclone.lines("cat", location.path(MARKER))
-    if printed is None or (not printed and location.folder is None):
-        return None  # object storage answers for what is not there with nothing, and calls that a success
+    if printed is None:
+        return None
+    # Object storage answers for what is not there with nothing, and calls that a success. A marker that was cut to
+    # nothing reads the same, but is listed.
+    if not printed and location.folder is None and MARKER.encode() not in _files_at(location, rclone):
+        return None
     try:
         marker = unseal(b"\n".join(printed) + b"\n")
     except Damaged as error:
@@ -45,6 +49,10 @@ def read_marker(location: Location, rclone: Rclone) -> dict[str, Any] | None:
         what = f"repository {location} was made by engine {marker.get('engine')}."
         raise refused(what, "Correct 'engine' in jobs.yaml.")
     return marker
+
+
+def _files_at(location: Location, rclone: Rclone) -> list[bytes]:
+    return rclone.lines("lsf", "--files-only", location.path()) or []
 
 
 def check_writable(location: Location, rclone: Rclone, owner: Owner, *, known_before: bool) -> dict[str, Any] | None:
@@ -131,7 +139,7 @@ def _found_there(location: Location, rclone: Rclone, marker: dict[str, Any]) -> 
                 rclone.context.check()
             if read_marker(location, rclone) is not None:
                 return
-            beside = sorted(name.decode() for name in rclone.lines("lsf", "--files-only", location.path()) or ())
+            beside = sorted(name.decode() for name in _files_at(location, rclone))
             first = next((name for name in beside if name.startswith(_NEW_MARKER)), own)
             if first != own and rclone.quietly("copyto", location.path(first), str(folder / first)).exit_code in ABSENT:
                 return  # whoever put it there has put it in its place by now

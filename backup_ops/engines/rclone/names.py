@@ -28,6 +28,9 @@ MAX_NAME_BYTES = 255
 # are, rclone 1.75 takes two different names for one and silently stores one of the files only.
 _ODD = re.compile("[\x00-\x1f\x7f%\u201b\u2400-\u2426\uff00-\uffef]")
 
+# How odd bytes and characters are displayed.
+_SHOWN = re.compile(rb"(\\x[0-9a-f]{2}|\\[nrt])")
+
 
 def stored_paths(paths: Iterable[bytes], max_name_bytes: int = MAX_NAME_BYTES) -> dict[bytes, str]:
     """Where each path goes below one run's folder. No two meet, also on storage that ignores case.
@@ -77,6 +80,16 @@ def _percent(character: bytes) -> str:
 
 
 def display(path: bytes) -> str:
-    """The path as people read it: what is not UTF-8 or would move the cursor as \\xNN."""
+    """The path as people read it: what is not UTF-8 as \\xNN, what would move the cursor as Python spells it."""
     text = path.decode("utf-8", "backslashreplace")
-    return re.sub("[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+    return re.sub("[\x00-\x1f\x7f-\x9f]", lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def spellings(typed: bytes) -> tuple[bytes, ...]:
+    """What a path that somebody typed may mean: itself, or what is displayed that way."""
+    found = [typed]
+    for encoding in ("latin-1", "utf-8"):  # the byte of that number, or the character
+        parts = _SHOWN.split(typed)
+        parts[1::2] = [part.decode("unicode_escape").encode(encoding) for part in parts[1::2]]
+        found.append(b"".join(parts))
+    return tuple(dict.fromkeys(found))

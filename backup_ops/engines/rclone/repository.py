@@ -12,6 +12,7 @@ from typing import Any
 
 from backup_ops.engines.base import Stopped
 from backup_ops.engines.rclone.binary import Rclone, as_list
+from backup_ops.engines.rclone.bounds import outside
 from backup_ops.engines.rclone.encryption import unlocked
 from backup_ops.engines.rclone.fetching import Fetched, fetched
 from backup_ops.engines.rclone.location import Location
@@ -96,9 +97,16 @@ class Repository:
 
     def snapshot_ids(self) -> list[str]:
         """Ids of what looks like a committed snapshot, newest first."""
-        names = self.rclone.lines("lsf", "--files-only", self._path("snapshots")) or []
-        found = (name.decode("utf-8", "replace").removesuffix(".json") for name in names if name.endswith(b".json"))
-        return sorted((name for name in found if SNAPSHOT_ID.fullmatch(name)), reverse=True)
+        return self.described()[".json"]
+
+    def described(self) -> dict[str, list[str]]:
+        """Ids that have a seal (`.json`), and those that have a manifest (`.parquet`), newest first."""
+        found: dict[str, list[str]] = {".json": [], ".parquet": []}
+        for line in self.rclone.lines("lsf", "--files-only", self._path("snapshots")) or ():
+            name = Path(line.decode("utf-8", "replace"))
+            if name.suffix in found and SNAPSHOT_ID.fullmatch(name.stem):
+                found[name.suffix].append(name.stem)
+        return {suffix: sorted(ids, reverse=True) for suffix, ids in found.items()}
 
     def heads(
         self, on_damage: Callable[[str, Failure], None], ids: Sequence[str] | None = None
@@ -132,7 +140,10 @@ class Repository:
 
     @contextlib.contextmanager
     def manifest(self, head: dict[str, Any]) -> Iterator[Path]:
-        """The manifest of a snapshot as a local file, proven to be the sealed one, or else EngineError."""
+        """The manifest of a snapshot as a local file, proven to be the sealed one and to stay in its bounds.
+
+        Raises EngineError.
+        """
         snapshot_id, name = head["snapshot_id"], f"snapshots/{head['snapshot_id']}.parquet"
         with self._fetched([name]) as files:
             try:
@@ -143,6 +154,9 @@ class Repository:
                 raise _corrupt(snapshot_id, f"its manifest {name} is not there")
             if file.stat().st_size != head["manifest"]["bytes"] or sha256_of(file) != head["manifest"]["sha256"]:
                 raise _corrupt(snapshot_id, f"its manifest {name} does not match the sha256 in its seal")
+            strange = outside(file, SNAPSHOT_ID.pattern)
+            if strange is not None:
+                raise _corrupt(snapshot_id, f"its manifest {name} {strange}")
             yield file
 
     def commit(self, snapshot_id: str, head: dict[str, Any], manifest: Path) -> int:

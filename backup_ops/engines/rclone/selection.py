@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from backup_ops.engines.rclone.names import display
+from backup_ops.engines.rclone.names import display, spellings
 from backup_ops.engines.rclone.node import Node
 from backup_ops.errors import RestoreRefused, did_you_mean
 from backup_ops.quantity import format_count
@@ -39,12 +39,14 @@ def select(nodes: dict[bytes, Node], snapshot_id: str, paths: Sequence[str]) -> 
     chosen = nodes
     wanted = [os.fsencode(path).strip(b"/").removeprefix(b"./") for path in paths]
     if wanted and b"" not in wanted and b"." not in wanted:
-        for name in wanted:
-            if name not in nodes:
+        for number, name in enumerate(wanted):
+            found = next((spelled for spelled in spellings(name) if spelled in nodes), None)
+            if found is None:
                 raise RestoreRefused(
                     f"snapshot {snapshot_id} holds no '{display(name)}'.",
                     hint=did_you_mean(display(name), _beside(name, nodes)) or "`backup-ops ls` shows what it holds.",
                 )
+            wanted[number] = found
         below = tuple(name + b"/" for name in wanted)
         exact = set(wanted)
         chosen = {path: node for path, node in nodes.items() if path in exact or path.startswith(below)}

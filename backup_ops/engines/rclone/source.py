@@ -14,6 +14,7 @@ from pathlib import Path
 
 from backup_ops.engines.base import ItemFailure, RunContext
 from backup_ops.engines.rclone.exclude import Exclude
+from backup_ops.engines.rclone.file_systems import FileSystems
 from backup_ops.engines.rclone.names import RESTORE_STAGING, display
 from backup_ops.engines.rclone.node import Node, kept_time, node_of, read_xattrs
 from backup_ops.errors import EngineError
@@ -22,9 +23,6 @@ from backup_ops.progress import Progress
 
 _TELL_EVERY_S = 0.3
 _KEPT_IN_NOTE = 5
-# A change within the clock tick in which the file was last looked at leaves its times as they are: up to 10 ms on
-# kernels before 6.13, two seconds on FAT and some network file systems.
-FRESH_NS = 2_000_000_000
 # What opening a folder without following links says when it is a folder no more.
 _NO_FOLDER = (errno.ENOTDIR, errno.ELOOP)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -35,13 +33,15 @@ _HAS_PROC = os.path.isdir("/proc/self/fd")
 class Scan:
     """What was found: `nodes` by path. `unread` is what could not be looked at or into, by path.
 
-    `timeless` are files on a file system where a change need not show in ctime.
+    `timeless` are files on a file system where a change need not show in ctime, `unsynced` those on one where it can
+    show late.
     """
 
     started_ns: int
     nodes: dict[bytes, Node] = field(default_factory=dict)
     unread: list[bytes] = field(default_factory=list)
     timeless: set[bytes] = field(default_factory=set)
+    unsynced: set[bytes] = field(default_factory=set)
     failures: list[ItemFailure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -122,9 +122,12 @@ class Source:
         name, _, rest = path.partition(b"/")
         return self.roots[name], rest
 
-    def scan(self, context: RunContext, repository: Path | None) -> Scan:
-        """Reads the tree, not the content. Does not follow symlinks and does not enter the repository."""
-        return _Scanning(self, context, repository).scan(self._excludes)
+    def scan(self, context: RunContext, repository: Path | None, *, is_synced: bool = True) -> Scan:
+        """Reads the tree, not the content. Does not follow symlinks and does not enter the repository.
+
+        Without `is_synced` it can be compared with an earlier scan, and no later one with it.
+        """
+        return _Scanning(self, context, repository, is_synced).scan(self._excludes)
 
 
 def _check_folder(path: Path) -> None:
@@ -148,7 +151,7 @@ def _check_folder(path: Path) -> None:
 
 
 class _Scanning:
-    def __init__(self, source: Source, context: RunContext, repository: Path | None) -> None:
+    def __init__(self, source: Source, context: RunContext, repository: Path | None, is_synced: bool) -> None:
         self._source = source
         self._context = context
         # Its folders too: one of them can be mounted below the source by itself.
@@ -156,7 +159,7 @@ class _Scanning:
         self._repository = {identity for folder in folders if (identity := _identity(folder))}
         self._scratch = _identity(context.scratch)
         self._result = Scan(started_ns=time.time_ns())
-        self._timeless = _devices_of("tmpfs")  # it leaves ctime as it is when a mapped file is written to
+        self._file_systems = FileSystems(context) if is_synced else None
         self._hard_links: dict[tuple[int, int], Node] = {}
         self._special: Counter[str] = Counter()
         self._special_paths: list[str] = []
@@ -188,6 +191,8 @@ class _Scanning:
                 self._not_listed(folder, error)
                 continue
             try:
+                if self._file_systems is not None:
+                    self._file_systems.enter(descriptor)
                 stack.extend(reversed(self._list(folder, descriptor, exclude, skip)))
             finally:
                 os.close(descriptor)
@@ -255,8 +260,12 @@ class _Scanning:
 
     def _add_file(self, path: bytes, full: bytes, status: os.stat_result) -> None:
         node = node_of(path, full, status, "file", self._xattrs(path, full))
-        if status.st_dev in self._timeless:
-            self._result.timeless.add(path)
+        if self._file_systems is not None:
+            trust = self._file_systems.trust(status.st_dev)
+            if trust == "never":
+                self._result.timeless.add(path)
+            elif trust == "unsynced":
+                self._result.unsynced.add(path)
         self._files += 1
         self._bytes += node.size_bytes
         if status.st_nlink > 1:
@@ -300,18 +309,6 @@ def _identity(folder: Path | None) -> tuple[int, int] | None:
         return None
     status = folder.stat()
     return status.st_dev, status.st_ino
-
-
-def _devices_of(file_system: str) -> set[int]:
-    """The devices mounted with this kind of file system; on Linux only."""
-    found: set[int] = set()
-    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/mountinfo", "rb") as lines:
-        for line in lines:
-            mount, _, kind = line.partition(b" - ")
-            if kind.split()[0] == file_system.encode():
-                major, _, minor = mount.split()[2].partition(b":")
-                found.add(os.makedev(int(major), int(minor)))
-    return found
 
 
 def _special_kind(mode: int) -> str:

@@ -20,6 +20,8 @@ _ACL = "system.posix_acl_"
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A symlink or a file, where a folder was to be opened.
 _NO_FOLDER = (errno.ENOTDIR, errno.ELOOP)
+# Of a program: what it may do with these was meant for its owner, and not for whoever restored it.
+_RUNS_AS_OWNER = stat.S_ISUID | stat.S_ISGID
 # Trees may be deeper than a process may have open files.
 _MAX_OPEN = 64
 
@@ -132,19 +134,22 @@ class Target:
         # The order matters: a change of owner clears setuid and capabilities, a mode changes an ACL's mask, and writing
         # an attribute needs rights that the mode may take away.
         follows = isinstance(place, int)  # a descriptor is the thing itself, and may not be told otherwise
+        mode = node.mode
         try:
             os.chown(place, node.uid, node.gid, follow_symlinks=follows)
         except OSError:
             status = os.stat(place, follow_symlinks=follows)
             if (status.st_uid, status.st_gid) != (node.uid, node.gid):
                 self.miss("Owner", node.path)
+                if node.kind != "folder":  # there setgid is who owns what comes into it
+                    mode &= ~_RUNS_AS_OWNER
         attributes = node.xattrs or {}
         self._set_attributes(
             place, node, {name: value for name, value in attributes.items() if not name.startswith(_ACL)}
         )
         if node.kind != "symlink":
             with contextlib.suppress(OSError):
-                os.chmod(place, node.mode)
+                os.chmod(place, mode)
             if stat.S_IMODE(os.stat(place).st_mode) != node.mode:
                 self.miss("Mode", node.path)
             self._drop_inherited_acls(place, attributes)

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,25 +37,38 @@ class Transfer:
     failures: dict[bytes, Failure] = field(default_factory=dict)
 
 
-def send(nodes: Sequence[Node], source: Source, repository: Repository, is_fresh: Callable[[Node], bool]) -> Transfer:
+def send(
+    nodes: Sequence[Node],
+    source: Source,
+    repository: Repository,
+    is_fresh: Callable[[Node], bool],
+    unsynced: Container[bytes] = frozenset(),
+) -> Transfer:
     """Copies the content of the nodes into the folder of this run, and makes sure of each.
 
     On this machine all that was stored is read back. On a remote it is listed by name and size, rclone compares a hash
-    where the remote has one, and what is read back is only what may have changed unseen: `is_fresh`.
+    where the remote has one, and what is read back is only what may have changed unseen: `is_fresh`. A file in
+    `unsynced`, where a change can show late, is read before the copy and after it, and back if it was not the same.
 
     Raises EngineError when the repository, and not a file, is at fault.
     """
-    return _Sending(nodes, source, repository, is_fresh).perform()
+    return _Sending(nodes, source, repository, is_fresh, unsynced).perform()
 
 
 class _Sending:
     def __init__(
-        self, nodes: Sequence[Node], source: Source, repository: Repository, is_fresh: Callable[[Node], bool]
+        self,
+        nodes: Sequence[Node],
+        source: Source,
+        repository: Repository,
+        is_fresh: Callable[[Node], bool],
+        unsynced: Container[bytes],
     ) -> None:
         self._nodes = nodes
         self._source = source
         self._repository = repository
         self._is_fresh = is_fresh
+        self._unsynced = unsynced
         self._rclone = repository.rclone
         self._run_id = self._rclone.context.run_id
         self._run_folder = repository.run_folder(self._run_id)
@@ -82,6 +95,7 @@ class _Sending:
 
     def _try(self, nodes: Sequence[Node], names: Mapping[bytes, str], *, below: str = "") -> list[Node]:
         """Sends the nodes under these names. Returns those that did not arrive although the source is all right."""
+        before = self._read_before(nodes)
         self._copy(nodes, names)
         lost = [node for node in nodes if self._is_lost(names[node.path])]
         if lost:  # the way was interrupted and is there again, or the copy would have been ended: once more
@@ -89,7 +103,7 @@ class _Sending:
                 del self._copying.messages[names[node.path]]
             self._copy(lost, names)
         self._list_arrived(below, len(nodes))
-        self._read_back(nodes, names)
+        self._read_back(nodes, names, before)
         refused = []
         for node in nodes:
             self._rclone.context.check()
@@ -155,14 +169,29 @@ class _Sending:
             "--separator", "\t", f"{self._run_folder}/{below}", on_stdout=take,
         )  # fmt: skip
 
-    def _read_back(self, nodes: Sequence[Node], names: Mapping[bytes, str]) -> None:
+    def _read_before(self, nodes: Sequence[Node]) -> dict[bytes, str | None]:
+        """The sha256 of what goes to a remote, and can change while it does without a time that moves at once."""
+        if self._repository.location.folder is not None:
+            return {}
+        return {
+            node.path: hash_stable(self._source, node, self._rclone.context)
+            for node in nodes
+            if node.path in self._unsynced and not self._is_fresh(node)
+        }
+
+    def _read_back(self, nodes: Sequence[Node], names: Mapping[bytes, str], before: Mapping[bytes, str | None]) -> None:
         """The sha256 of what must be looked into, of all that rclone did not give one for."""
         is_here = self._repository.location.folder is not None
         doubted = [
             names[node.path]
             for node in nodes
             if self._arrived.get(names[node.path], (0, ""))[1] is None
-            and (is_here or self._is_fresh(node) or not self._looks_as_scanned(node))
+            and (
+                is_here
+                or self._is_fresh(node)
+                or not self._looks_as_scanned(node)
+                or (node.path in before and not self._is_as_before(node, names[node.path], before[node.path]))
+            )
         ]
 
         def take(line: bytes) -> None:
@@ -192,6 +221,13 @@ class _Sending:
     def _tell_checked(self, done: int, files_total: int) -> None:
         if done % 500 == 0:
             self._rclone.context.on_progress(Progress(phase="checking", files_done=done, files_total=files_total))
+
+    def _is_as_before(self, node: Node, name: str, before: str | None) -> bool:
+        now = hash_stable(self._source, node, self._rclone.context)
+        if now is None or now != before:
+            return False
+        self._arrived[name] = self._arrived[name][0], now
+        return True
 
     def _looks_as_scanned(self, node: Node) -> bool:
         try:

@@ -114,6 +114,9 @@ class _Verifying:
         self._database.execute(_TABLES)
         self._read_seals()
         self._read_manifests()
+        self._name_gone()
+        if self._damages:
+            self._check_there()
         self._list()
         files_read, bytes_read = (0, 0) if self._level == "list" else self._read()
         total = self._name_damages() + len(self._damages)
@@ -141,10 +144,16 @@ class _Verifying:
                 raise EngineError(failure)
             self._damages.append(Damage(path=f"snapshots/{name}.json", what=failure.message, snapshots=(name,)))
 
-        self._heads = list(self._repository.heads(damaged))
+        described = self._repository.described()
+        self._heads = list(self._repository.heads(damaged, described[".json"]))
+        self._manifests = described[".parquet"]
+
+    def _known(self) -> set[str]:
+        """Snapshots that have a seal, though it may be damaged, and those that are known to have lost it."""
+        return {head["snapshot_id"] for head in self._heads} | {name for d in self._damages for name in d.snapshots}
 
     def _read_manifests(self) -> None:
-        heads = [head for head in self._heads if self._job_uid in (None, head["job_uid"])]
+        heads = self._heads_of_the_job()
         for number, head in enumerate(heads):
             self._context.check()
             self._context.on_progress(Progress(phase="proving manifests", files_done=number, files_total=len(heads)))
@@ -159,6 +168,22 @@ class _Verifying:
                 self._damages.append(Damage(path=path, what=error.failure.message, snapshots=(name,)))
             else:
                 self._sound.append(head)
+
+    def _heads_of_the_job(self) -> list[dict[str, Any]]:
+        return [head for head in self._heads if self._job_uid in (None, head["job_uid"])]
+
+    def _name_gone(self) -> None:
+        """Snapshots that others were made from, and that are not there: nothing ever takes one away.
+
+        A run that was killed, or that goes on, is none of them: it has no seal yet, and so nobody was made from it.
+        """
+        pairs = [(head.get("parent"), head["snapshot_id"]) for head in self._heads_of_the_job()]
+        parents = {parent: name for parent, name in pairs if isinstance(parent, str)}
+        for name in sorted({*parents, *self._runs()} - self._known(), reverse=True):
+            why = f"snapshot {parents[name]} was compared with it" if name in parents else "others hold content of it"
+            path = f"snapshots/{name}.json"
+            what = f"snapshot {name} is gone: its seal {path} is not there, and {why}"
+            self._damages.append(Damage(path=path, what=what, snapshots=(name,)))
 
     # --- content
 
@@ -248,8 +273,12 @@ class _Verifying:
 
     def _patterns(self) -> bytes:
         """So that one call enters the run folders that snapshots name, and no other."""
+        return as_list([f"/{run}/**" for run in self._runs()])
+
+    def _runs(self) -> list[str]:
+        """The runs that stored what the snapshots hold."""
         runs = self._database.execute("SELECT DISTINCT split_part(place, '/', 1) FROM stored ORDER BY 1").fetchall()
-        return as_list([f"/{run}/**" for (run,) in runs if SNAPSHOT_ID.fullmatch(run)])
+        return [run for (run,) in runs if SNAPSHOT_ID.fullmatch(run)]
 
     def _check_there(self) -> None:
         """Before single files are blamed: a repository that went away has lost them all, and none is damaged."""
@@ -290,17 +319,26 @@ class _Verifying:
         return {row[0] for row in self._database.execute("SELECT DISTINCT snapshot FROM hit").fetchall()}
 
     def _notes(self) -> tuple[str, ...]:
-        if self._job_uid is not None:
-            return ()
-        folders = self._rclone.lines("lsf", "--dirs-only", self._repository.runs) or []
-        known = {head["snapshot_id"] for head in self._heads} | {name for d in self._damages for name in d.snapshots}
-        stray = [name for line in folders if (name := line.decode("utf-8", "replace").strip("/")) not in known]
-        if not stray:
-            return ()
-        shown = ", ".join(sorted(stray)[:_LISTED]) + (" and more" if len(stray) > _LISTED else "")
-        return (
-            f"{format_count(len(stray))} folders below runs have no seal, of runs that go on or were killed: {shown}.",
-        )
+        notes = []
+        known = self._known()
+        unsealed = sorted({*self._manifests} - known)
+        if unsealed:
+            # A run that was killed at its end leaves the same to the byte. Who keeps a history knows which it is.
+            count = "1 manifest has" if len(unsealed) == 1 else f"{format_count(len(unsealed))} manifests have"
+            notes.append(
+                f"{count} no seal, of runs that go on, that were killed at their very end, or whose seal was lost:"
+                f" {_listed(unsealed)}."
+            )
+        if self._job_uid is None:
+            folders = self._rclone.lines("lsf", "--dirs-only", self._repository.runs) or []
+            found = {line.decode("utf-8", "replace").strip("/") for line in folders}
+            stray = sorted(found - known - {*unsealed})
+            if stray:
+                count = format_count(len(stray))
+                notes.append(
+                    f"{count} folders below runs have no seal, of runs that go on or were killed: {_listed(stray)}."
+                )
+        return tuple(notes)
 
     # --- the tables
 
@@ -334,6 +372,10 @@ class _Verifying:
             f" (SELECT place, max(bytes) AS bytes FROM {table} GROUP BY place)"
         ).fetchall()
         return rows[0]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (" and more" if len(names) > _LISTED else "")
 
 
 def _is_text(name: bytes) -> bool:
