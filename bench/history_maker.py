@@ -68,7 +68,7 @@ def seal_segments(home: Home, events: int, years: int = 10) -> int:
     made = 0
     with ledger.writing(home) as journal, ProcessPoolExecutor(mp_context=get_context("spawn"), max_workers=2) as pool:
         for sealed in pool.map(partial(_seal_month, home.path, events // len(months)), reversed(months)):
-            ledger.enter(journal, sealed)
+            ledger.enter(journal, sealed, index_id="none, they were only made", batch=0)
             made += sealed.events
     return made
 
