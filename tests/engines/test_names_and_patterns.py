@@ -38,7 +38,7 @@ def test_names_that_some_disks_take_for_one_are_kept_apart() -> None:
 
 
 def test_display_shows_what_would_move_the_cursor() -> None:
-    assert display(b"a\nb\x1b[31m\xff") == "a\\x0ab\\x1b[31m\\xff"
+    assert display(b"a\nb\x1b[31m\xff") == "a\\nb\\x1b[31m\\xff"
 
 
 @pytest.mark.parametrize(
