@@ -37,16 +37,22 @@ def reached(stage: str) -> None:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What the new index was made of. The events of `damaged_segments` and `missing_segments` are not in it."""
+    """What the new index was made of. The events of the `lost` segments are not in it."""
 
     events: int
     journals: int
     segments: int
-    damaged_segments: tuple[str, ...]
-    missing_segments: tuple[str, ...]
     lost: tuple[Lost, ...]
     rejected: tuple[Rejected, ...]
     duration_s: float
+
+    @property
+    def damaged_segments(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self.lost if one.state in (DAMAGED, UNREADABLE))
+
+    @property
+    def missing_segments(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self.lost if one.state == MISSING)
 
 
 def rebuild(
@@ -78,17 +84,15 @@ def rebuild(
             reached("built")
             with guard.writing(_SWAP_WAIT_S):
                 _check_not_held(home)
-                _put_aside(home, keep=is_damaged or bool(rebuilt.damaged_segments or rebuilt.missing_segments))
+                _put_aside(home, keep=is_damaged or bool(rebuilt.lost))
                 reached("aside")
                 tell(rebuilt)
                 reached("told")
                 new.replace(home.history)
             reached("swapped")
-        except FileNotFoundError:
-            if new.exists() or not home.path.is_dir():
-                raise
-            return None  # the folder of locks was removed under us, and who holds the new lock removed our file
         except BaseException as error:
+            if isinstance(error, FileNotFoundError) and home.path.is_dir() and not new.exists():
+                return None  # the folder of locks was removed under us, and who holds the new lock removed our file
             for path in (new, Path(f"{new}.wal")):
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)
@@ -136,8 +140,6 @@ def _build(home: Home, new: Path) -> Rebuilt:
         events=rows[0] if rows else 0,
         journals=read,
         segments=counts[HELD],
-        damaged_segments=tuple(one.name for one in lost if one.state in (DAMAGED, UNREADABLE)),
-        missing_segments=tuple(one.name for one in lost if one.state == MISSING),
         lost=tuple(lost),
         rejected=tuple(rejected),
         duration_s=time.monotonic() - begun,

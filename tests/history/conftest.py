@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from told import Told
+from told import EVENTS, Told
 
 from backup_ops.home import Home
 
@@ -21,6 +21,18 @@ def told(home):
     yield told
     told.history.close()
     told.journal.close()
+
+
+@pytest.fixture
+def filled(told):
+    """A home with an index, and one event that is not folded in yet; nothing of it is open."""
+    for number in range(EVENTS - 1):
+        told.error(number=number)
+    assert told.history.ingest(force=True)
+    told.error()
+    told.history.close()
+    told.journal.close()
+    return told
 
 
 @pytest.fixture

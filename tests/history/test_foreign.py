@@ -8,27 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from told import EVENTS, events
 
 from backup_ops.errors import HistoryBusy
 
 ROOT = Path(__file__).resolve().parents[2]
-EVENTS = 100
-
-
-def events(history) -> int:
-    return history.rows("error_statistics")[0]["errors"]
-
-
-@pytest.fixture
-def filled(told):
-    """An index that knows all events but the last one."""
-    for number in range(EVENTS - 1):
-        told.error(number=number)
-    assert told.history.ingest(force=True)
-    told.error()
-    told.history.close()
-    told.journal.close()
-    return told
 
 
 @contextlib.contextmanager

@@ -14,29 +14,13 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from told import EVENTS, events
 
 from backup_ops.errors import HomeError
 from backup_ops.history.trouble import meaning, meaning_of_system
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
-EVENTS = 300
-
-
-def events(history) -> int:
-    return history.rows("error_statistics")[0]["errors"]
-
-
-@pytest.fixture
-def filled(told):
-    """A home with an index, and one event that is not folded in yet; nothing of it is open."""
-    for number in range(EVENTS - 1):
-        told.error(number=number)
-    assert told.history.ingest(force=True)
-    told.error()
-    told.history.close()
-    told.journal.close()
-    return told
 
 
 class Asker:

@@ -12,7 +12,14 @@ from backup_ops.home import Home
 from backup_ops.journal import Journal
 from backup_ops.run import Run
 
+EVENTS = 100
+"""Of a home that the fixture `filled` made."""
+
 NOON = datetime(2026, 1, 24, 12, 0, tzinfo=UTC)
+
+
+def events(history: History) -> int:
+    return history.rows("error_statistics")[0]["errors"]
 
 
 class Told:
