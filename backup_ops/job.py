@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 import unicodedata
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
@@ -109,6 +110,10 @@ class Setting(param.Parameterized):
         cls.attributes = tuple(own)
 
     def __init__(self, **values: Any) -> None:
+        # param looks for numpy among the loaded modules, and takes one that another thread is still loading. An import
+        # statement waits for that thread.
+        if "numpy" in sys.modules:
+            import numpy  # noqa: F401
         super().__init__(**values)  # type: ignore[no-untyped-call]  # param annotates its parameters, not __init__
 
     def as_data(self) -> dict[str, Any]:

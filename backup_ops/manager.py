@@ -341,6 +341,7 @@ class JobManager(param.Parameterized):
     def watch(self) -> None:
         """Starts the background monitor: cards are kept up to date, dead runs settled, waiting ones started, and the
         home is looked after."""
+        self.history.load()
         self._monitor.start()
 
     def close(self) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Place
+
 HEAVY = ("panel", "pandas", "duckdb", "numpy", "bokeh")
 
 
@@ -107,3 +109,39 @@ def test_the_dashboard_without_its_extra_says_what_to_install(tmp_path: Path) ->
     done = call_without_extras("--home", str(tmp_path / "home"), "serve")
     assert done.returncode == 2
     assert "pip install 'backup-ops[dashboard]'" in done.stderr
+
+
+# numpy comes slowly, and stands half loaded among the modules meanwhile: a machine with much else to do.
+SLOW_NUMPY = """
+import os, sys, threading, time
+import backup_ops as bo
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy._core":
+            time.sleep(1)
+ops = bo.open(sys.argv[1])
+sys.meta_path.insert(0, Slow())
+"""
+USE_JOBS = """
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    os.utime(ops.home.jobs_yaml)
+    assert "photos" in ops.jobs
+    time.sleep(0.01)
+assert "numpy" in sys.modules
+ops.close()
+"""
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        "ops.manager.watch()",
+        "threading.Thread(target=ops.runs).start(); time.sleep(0.8)",
+    ],
+)
+def test_a_thread_that_loads_pandas_harms_no_other(place: Place, ask: str) -> None:
+    place.write_jobs()
+    code = SLOW_NUMPY + ask + USE_JOBS
+    done = subprocess.run([sys.executable, "-c", code, place.home], capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1:] == []

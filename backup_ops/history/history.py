@@ -99,6 +99,15 @@ class History:
             _left_behind.extend((self._attachment, self._upkeep))
             self._start()
 
+    @staticmethod
+    def load() -> None:
+        """Loads pandas here and now.
+
+        Whoever starts threads that ask a history calls it first: param and DuckDB look for numpy among the loaded
+        modules, and in every other thread they would take one that is still being loaded.
+        """
+        import pandas  # noqa: F401
+
     def close(self) -> None:
         """Gives back the memory; a later call takes it again. Reads under way on other threads go on."""
         self._check_process()

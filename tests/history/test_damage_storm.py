@@ -97,7 +97,7 @@ def test_a_damaged_segment_that_is_believed_would_be_seen(template, tmp_path, ch
         assert rebuilt is not None
         if set(rebuilt.damaged_segments) != one.damaged:  # else no Parquet any more, which DuckDB said
             seen += 1
-            with pytest.raises(AssertionError, match=r"in no undamaged file|^assert"):
+            with pytest.raises(AssertionError):
                 one.check_said(one.told.history, is_rebuilt=True)
         one.close()
     assert seen

@@ -68,10 +68,13 @@ def read_manifest(file: Path) -> dict[bytes, Node]:
 
 def iterate_manifest(file: Path, below: bytes = b"") -> Iterator[Node]:
     """The nodes in the order of their paths; with `below` that path and what is under it."""
-    condition = " WHERE path = $below OR path[1:octet_length($below) + 1] = $below || '/'::BLOB" if below else ""
-    parameters: dict[str, object] = {"file": str(file)}
+    condition = ""
+    parameters = {"file": str(file)}
     if below:
-        parameters["below"] = below
+        condition = (
+            " WHERE path = unhex($below) OR path[1:octet_length(unhex($below)) + 1] = unhex($below) || '/'::BLOB"
+        )
+        parameters["below"] = below.hex()  # for bytes DuckDB asks pandas, which another thread may be loading
     with in_memory() as connection:
         result = connection.execute(f"{_READ}{condition} ORDER BY path", parameters)
         while rows := result.fetchmany(_BATCH):
