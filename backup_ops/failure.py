@@ -57,7 +57,7 @@ ERROR_TYPES: dict[str, ErrorType] = {
     ),
     "password_missing": ErrorType("HIGH", "engine", False, "Put the password where jobs.yaml says that it is."),
     "repository_missing": ErrorType(
-        "CRITICAL", "storage", False, "Mount or connect the repository, or correct its url in jobs.yaml."
+        "CRITICAL", "storage", False, "Mount or connect the repository, or correct its url."
     ),
     "repository_locked": ErrorType("MEDIUM", "storage", True, "Wait until the other run is over; it is tried again."),
     "repository_corrupt": ErrorType(

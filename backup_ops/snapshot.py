@@ -113,7 +113,7 @@ class Verified:
 
     def __str__(self) -> str:
         """`2 snapshots of 3 are damaged …`, one sentence for an event, an error or a person."""
-        looked = f"{self.snapshots:,} snapshots, {self.files:,} stored files"
+        looked = f"{_counted(self.snapshots, 'snapshot')}, {_counted(self.files, 'stored file')}"
         if self.level != "list":
             looked += f", {self.files_read:,} of them read"
         if self.is_sound:
@@ -122,3 +122,7 @@ class Verified:
             f"repository {self.repository} is damaged: {self.damages_total:,} of its files, in"
             f" {self.snapshots_damaged:,} of {self.snapshots:,} snapshots (level {self.level})."
         )
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -233,10 +234,27 @@ def test_full_disk_fails_the_run_and_gives_the_room_back(small: Bench, tiny_disk
     with pytest.raises(EngineError) as caught:
         small.backup()
     assert caught.value.failure.error_type == "disk_full"
+    assert caught.value.failure.message.startswith(f"repository {small.location} is full: big-")
     assert [snapshot.snapshot_id for snapshot in small.engine.snapshots(small.repository)] == [first.snapshot_id]
     for number in range(6):
         (small.source / f"big-{number}").unlink()
     assert small.backup().item_failures == ()
+
+
+def test_disk_with_room_for_the_content_and_not_for_the_manifest_is_full_too(small: Bench, tiny_disk: Path) -> None:
+    on_disk(small, tiny_disk)
+    small.backup()
+    before = sorted((small.location / "snapshots").iterdir())
+    for number in range(3000):
+        (small.source / f"folder {number} {os.urandom(4).hex()}").mkdir()
+    with contextlib.suppress(OSError), (tiny_disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+    with pytest.raises(EngineError) as caught:
+        small.backup()
+    assert caught.value.failure.error_type == "disk_full"
+    assert caught.value.failure.message.startswith(f"repository {small.location} is full: ")
+    assert sorted((small.location / "snapshots").iterdir()) == before
 
 
 def test_read_only_disk_fails_the_run(small: Bench, tiny_disk: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from bench_of_engines import Bench
 
@@ -87,10 +85,16 @@ def test_only_what_was_never_committed_is_discarded(small: Bench) -> None:
     for name in ("20261124T080000-aaaaaa", "20261124T080000-bbbbbb"):
         (runs / name).mkdir()
         (runs / name / "half").write_bytes(b"half")
-    (small.location / "snapshots" / "20261124T080000-aaaaaa.parquet").write_bytes(b"no seal")
-    asked = [str(done.snapshot_id), "20261124T080000-aaaaaa", "20261124T080000-cccccc", "../runs"]
+    snapshots = small.location / "snapshots"
+    before = sorted(path.name for path in snapshots.iterdir())
+    (snapshots / "20261124T080000-aaaaaa.parquet").write_bytes(b"no seal")
+    (snapshots / "20261124T080000-dddddd.parquet.0f1e2d3c.partial").write_bytes(b"half, and no content")
+    (snapshots / "20261124T080000-eeeeee.parquet").write_bytes(b"of somebody else")
+    left = ["20261124T080000-aaaaaa", "20261124T080000-dddddd"]
+    asked = [str(done.snapshot_id), *left, "20261124T080000-cccccc", "../runs"]
     with pytest.raises(EngineError, match="belongs to host here"):
         small.engine.discard(small.repository, asked, small.context(owner=THEIRS))
-    assert small.engine.discard(small.repository, asked, small.context(owner=MINE)) == ["20261124T080000-aaaaaa"]
+    assert small.engine.discard(small.repository, asked, small.context(owner=MINE)) == left
     assert {path.name for path in runs.iterdir()} == {str(done.snapshot_id), "20261124T080000-bbbbbb"}
-    assert not Path(small.location / "snapshots" / "20261124T080000-aaaaaa.parquet").exists()
+    (snapshots / "20261124T080000-eeeeee.parquet").unlink()
+    assert sorted(path.name for path in snapshots.iterdir()) == before

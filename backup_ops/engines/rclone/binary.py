@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -130,10 +131,12 @@ class Rclone:
         return text
 
     def must(self, *arguments: str, stdin: bytes | None = None, is_stoppable: bool = True) -> None:
-        """Runs one command that has to succeed. Raises EngineError."""
+        """Runs one command that writes to the place, and has to succeed. Raises EngineError."""
         ended = self.call(*arguments, stdin=stdin, is_stoppable=is_stoppable)
         if ended.exit_code != 0:
-            raise self.error(ended)
+            failure = self.error(ended).failure
+            is_here = self.location is not None and self.location.folder is not None
+            raise EngineError(self.of_repository(failure) if is_here else failure)
 
     def lines(self, *arguments: str) -> list[bytes] | None:
         """What the command printed, line by line; None when what it should read is not there."""
@@ -169,14 +172,26 @@ class Rclone:
             probe = self.call("lsf", "--max-depth", "1", location.path(), on_stderr=self.context.on_log)
             ended = ended if probe.exit_code in (0, *ABSENT) else probe
         failure = failed(ended).failure
-        return EngineError(misconfigured(failure, location) or self.of_remote(failure))
+        return EngineError(misconfigured(failure, location) or self.of_repository(failure))
 
-    def of_remote(self, failure: Failure) -> Failure:
-        """The failure with the repository named that is at fault, when it is a remote and did it."""
+    def of_repository(self, failure: Failure) -> Failure:
+        """The failure with the repository named that is at fault, when it is a remote, or a full disk, and did it."""
         how = _OF_A_REMOTE.get(failure.error_type)
-        if how is None or self.location is None or self.location.folder is not None:
+        if how is None or self.location is None:
+            return failure
+        if self.location.folder is not None and failure.error_type != "disk_full":
             return failure
         return replace(failure, message=f"repository {self.location} {how}: {failure.message}")
+
+    def free_bytes(self) -> int | None:
+        """What is free at the place, where rclone can find out."""
+        assert self.location is not None
+        printed: list[bytes] = []
+        self.call("about", "--json", self.location.path(), on_stdout=printed.append, on_stderr=lambda _: None)
+        with contextlib.suppress(ValueError, AttributeError):
+            free = json.loads(b"".join(printed)).get("free")
+            return free if isinstance(free, int) else None
+        return None
 
     @contextlib.contextmanager
     def scratch_folder(self) -> Iterator[Path]:

@@ -20,6 +20,7 @@ from backup_ops.secret import secret_of
 PLAIN_ENVIRONMENT = {"RCLONE_CONFIG": "/dev/null", "RCLONE_ASK_PASSWORD": "false"}
 _CONFIG_VARIABLES = ("RCLONE_CONFIG", "RCLONE_CONFIG_PASS")
 _MENTIONED = re.compile(r"([\w.+@-]+)(?:,[^:\s]*)?:")
+_USER_IN_URL = re.compile(r"://([^/?#@\s]+)@")
 _SHORTEST_HIDDEN = 4
 
 
@@ -83,14 +84,17 @@ def location_of(setting: Repository) -> Location:
     environment = _environment(address, os.environ)
     if not address.is_whole and "RCLONE_CONFIG" not in environment and address.variable not in environment:
         raise _unknown_remote(setting, address)
-    values = {name: value for name, value in environment.items() if is_secret(name) or name.endswith("_KEY")}
+    secrets = [value for name, value in environment.items() if is_secret(name) or name.endswith("_KEY")]
+    # https://TOKEN@HOST, or USER:PASSWORD@: and the password by itself, for who answers may repeat it.
+    for user in (found for value in environment.values() for found in _USER_IN_URL.findall(value)):
+        secrets += [user, user.partition(":")[2]]
     return Location(
         shown=setting.url,
         folder=None,
         start=address.start,
         place=address.path if address.path == "/" else address.path.rstrip("/"),
         environment=PLAIN_ENVIRONMENT | environment,
-        hidden=tuple(os.fsencode(value) for value in values.values() if len(value) >= _SHORTEST_HIDDEN),
+        hidden=tuple(os.fsencode(value) for value in secrets if len(value) >= _SHORTEST_HIDDEN),
         password=setting.password,
         name=setting.name,
     )

@@ -30,11 +30,10 @@ def discard(location: Location, rclone: Rclone, run_ids: Sequence[str]) -> list[
     assert marker is not None
     repository = Repository(location, rclone, marker)
     committed = set(repository.snapshot_ids())
+    there = repository.unsealed() | repository.run_folders()
     removed = []
-    for line in repository.rclone.lines("lsf", "--dirs-only", repository.runs) or ():
-        run_id = line.decode("utf-8", "replace").strip("/")
-        if run_id in run_ids and run_id not in committed:
-            repository.discard(run_id)
-            if not repository.has_run_folder(run_id):
-                removed.append(run_id)
+    for run_id in sorted(there.intersection(run_ids) - committed):
+        repository.discard(run_id)
+        if not repository.has_run_folder(run_id):
+            removed.append(run_id)
     return removed

@@ -102,11 +102,22 @@ class Repository:
     def described(self) -> dict[str, list[str]]:
         """Ids that have a seal (`.json`), and those that have a manifest (`.parquet`), newest first."""
         found: dict[str, list[str]] = {".json": [], ".parquet": []}
-        for line in self.rclone.lines("lsf", "--files-only", self._path("snapshots")) or ():
+        for line in self._snapshot_files():
             name = Path(line.decode("utf-8", "replace"))
             if name.suffix in found and SNAPSHOT_ID.fullmatch(name.stem):
                 found[name.suffix].append(name.stem)
         return {suffix: sorted(ids, reverse=True) for suffix, ids in found.items()}
+
+    def unsealed(self) -> set[str]:
+        """Ids that a manifest, or a part of one, is named after, and no seal: of runs that were ended before it."""
+        names = [Path(line.decode("utf-8", "replace")).name for line in self._snapshot_files()]
+        ids = {name.partition(".")[0] for name in names} - {Path(name).stem for name in names if name.endswith(".json")}
+        return {name for name in ids if SNAPSHOT_ID.fullmatch(name)}
+
+    def run_folders(self) -> set[str]:
+        """Ids of the runs that have a folder."""
+        found = self.rclone.lines("lsf", "--dirs-only", self.runs) or ()
+        return {line.decode("utf-8", "replace").strip("/") for line in found}
 
     def heads(
         self, on_damage: Callable[[str, Failure], None], ids: Sequence[str] | None = None
@@ -193,8 +204,10 @@ class Repository:
     def discard(self, snapshot_id: str) -> None:
         """Removes what a run that will not be committed has left. Seal first, so that it is never half there."""
         with contextlib.suppress(BackupError, Stopped):  # what stays is garbage that no manifest names
-            for name in (f"snapshots/{snapshot_id}.json", f"snapshots/{snapshot_id}.parquet"):
-                self.rclone.quietly("deletefile", self._path(name), is_stoppable=False)
+            self.rclone.quietly("deletefile", self._path(f"snapshots/{snapshot_id}.json"), is_stoppable=False)
+            # The manifest, and what of it was sent under a name of its own until it would have been whole.
+            named = ("--include", f"/{snapshot_id}.*")
+            self.rclone.quietly("delete", self._path("snapshots"), *named, is_stoppable=False)
             if self.has_run_folder(snapshot_id):
                 self.rclone.quietly("purge", self.run_folder(snapshot_id), is_stoppable=False)
 
@@ -214,6 +227,9 @@ class Repository:
     def runs(self) -> str:
         """The folder of all runs, as rclone is told it."""
         return self._path("runs")
+
+    def _snapshot_files(self) -> list[bytes]:
+        return self.rclone.lines("lsf", "--files-only", self._path("snapshots")) or []
 
     def _path(self, name: str) -> str:
         if not SNAPSHOT_ID.fullmatch(Path(name).name.partition(".")[0]):

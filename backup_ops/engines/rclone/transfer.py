@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backup_ops.engines.process import ToolExit
@@ -25,6 +25,8 @@ from backup_ops.progress import Progress
 
 # What rclone says of a file whose name the storage does not take; all else it says of the storage itself.
 _OF_THE_NAME = frozenset({"name_invalid", "unknown"})
+# What is said of a remote that breaks off in the middle of a file, and does not say that it is full.
+_MAY_BE_FULL = frozenset({"unknown", "network_error", "server_error"})
 _SHA256 = re.compile(rb"[0-9a-f]{64}")
 
 
@@ -296,7 +298,7 @@ class _Sending:
                 # The type's own remedy speaks of the source; here it is the repository that refuses.
                 remedy = "Grant this user write access to it." if said.error_type == "permission_denied" else None
                 failure = failure_of(said.error_type, f"{display(node.path)} could not be stored: {message}", remedy)
-                raise EngineError(self._rclone.of_remote(failure))
+                raise EngineError(self._rclone.of_repository(self._full_if_it_is(failure)))
 
     def _blame_repository(self, node: Node) -> Failure:
         message = self._copying.messages.get(hashed_path(node.path), "")
@@ -305,19 +307,35 @@ class _Sending:
         bad = next((ended for ended in self._ended if ended.exit_code != 0), None)
         if bad is not None:
             failure = self._rclone.error(bad).failure
-            if failure.error_type == "unknown" and message and self._repository.location.folder is None:
-                # Not every server says why it does not take a file; two names for each were tried by now.
-                failure = failure_of(
-                    "server_error",
-                    f"repository {self._repository.location} did not take {display(node.path)}: {message}",
-                    "Is it full, or may this user not write there? The server's own log tells.",
-                )
+            if message and self._repository.location.folder is None:
+                failure = self._said_by_server(failure, f"{display(node.path)}: {message}")
             raise EngineError(failure)
         raise EngineError(
             failure_of(
                 "unknown", f"{display(node.path)} was not stored, and rclone reports no error. Look into the log."
             )
         )
+
+    def _said_by_server(self, failure: Failure, what: str) -> Failure:
+        """Not every server says why it does not take a file; two names for each were tried by now."""
+        full = self._full_if_it_is(failure)
+        if full is not failure:
+            return self._rclone.of_repository(replace(full, message=what))
+        if failure.error_type != "unknown":
+            return failure
+        return failure_of(
+            "server_error",
+            f"repository {self._repository.location} did not take {what}",
+            "Is it full, or may this user not write there? The server's own log tells.",
+        )
+
+    def _full_if_it_is(self, failure: Failure) -> Failure:
+        """A server that is full may just hang up: whether it has room for the rest is asked, where rclone can."""
+        if self._repository.location.folder is not None or failure.error_type not in _MAY_BE_FULL:
+            return failure
+        free = self._rclone.free_bytes()
+        wanted = sum(node.size_bytes for node in self._nodes if node.stored_run != self._run_id)
+        return failure if free is None or free >= wanted else failure_of("disk_full", failure.message)
 
     def _remove_torn(self) -> None:
         """What arrived and is not what it should be: no manifest will name it, and nobody should find it by hand."""
