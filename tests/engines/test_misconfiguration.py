@@ -38,3 +38,17 @@ def test_what_is_to_be_corrected_is_named(bench: Bench, monkeypatch, variables, 
         assert failure.error_type == "config_invalid"
         assert failure.message.startswith(f"repository {url} cannot be opened: ") and reason in failure.message
         assert remedy in failure.remedy
+
+
+@pytest.mark.parametrize("user", ["t0ken-of-somebody", "me:t0ken-of-somebody"])
+def test_a_token_in_an_address_of_the_environment_is_shown_to_nobody(bench: Bench, monkeypatch, user) -> None:
+    monkeypatch.delenv("RCLONE_CONFIG", raising=False)
+    for name, value in {"TYPE": "webdav", "URL": f"http://{user}@127.0.0.1:1/dav"}.items():
+        monkeypatch.setenv(f"RCLONE_CONFIG_NAS_{name}", value)
+    bench.repository = Repository(name="mirror", engine="rclone", url="nas:store/vault")
+    bench.source.mkdir()
+    with pytest.raises(EngineError) as caught:
+        bench.backup()
+    assert caught.value.failure.error_type == "network_error"
+    said = "\n".join([str(caught.value), *(line.decode() for line in bench.log)])
+    assert "127.0.0.1" in said and "t0ken" not in said
