@@ -322,8 +322,11 @@ def test_a_marker_with_nothing_in_it_is_damaged_and_not_missing(place: Place) ->
     assert not bench.engine.is_committed(bench.repository, str(result.snapshot_id))
 
 
-@each("sftp", "s3", at_length=("webdav", "crypt on sftp"))
-def test_remote_that_goes_away_while_it_is_written_to_or_read_from(place: Place) -> None:
+@each("sftp", at_length=("s3", "webdav", "crypt on sftp"))
+def test_remote_that_goes_away_while_it_is_written_to_or_read_from(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backup_ops.engines.rclone.copying._PROBE_AT_MOST_EVERY_S", 1.0)
     bench, server = with_one_file(place), place.server
     assert server is not None
     first = bench.backup()
