@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import re
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -94,7 +93,8 @@ def test_resolved_errors_carry_the_note_and_are_left_out_of_the_unresolved(own_p
 
 def test_one_wrong_id_resolves_nothing(own_past):
     first, second = (row["error_id"] for row in own_past.data("errors"))
-    of_both = os.path.commonprefix([first, second])  # short where a minute of the clock ended between them
+    alike = next(place for place, (one, other) in enumerate(zip(first, second, strict=True)) if one != other)
+    of_both = first[:alike]  # short where a minute of the clock ended between them
     for wrong in ("nonsense", of_both, first[:13] + "-0000", ""):
         done = own_past("resolve", first, wrong)
         assert done.returncode == 2
