@@ -107,7 +107,7 @@ def _promised(
 ) -> tuple[dict[str, datetime | None], BackupError | None]:
     """The job's snapshots that have to be in the repository, as its history and the home's notes agree, with their
     times; and what kept the history from telling."""
-    here = committed(manager.home, repository.url)
+    here = committed(manager.home, repository.url, job.job_uid)
     if not here:
         return {}, None
     try:

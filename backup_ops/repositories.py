@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import quote
 
 from backup_ops import sharing
 from backup_ops.home import Home
@@ -37,26 +38,28 @@ def is_known(home: Home, url: str) -> bool:
     return _memory(home, url).exists()
 
 
-def remember(home: Home, url: str, run_id: str) -> None:
-    """Says that a run has committed there. Failing to is no failure of the run: only a precaution is lost."""
+def remember(home: Home, url: str, run_id: str, job_uid: str) -> None:
+    """Says that a run of the job has committed there. Failing to is no failure of it: only a precaution is lost."""
     path = _memory(home, url)
     with contextlib.suppress(OSError):
         is_first = not is_known(home, url)
         # Where nothing is known, an older list is that of a repository that somebody had the home forget.
         flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if is_first else os.O_APPEND)
         with os.fdopen(sharing.open_file(path.with_suffix(_COMMITTED), flags, is_private=True), "wb") as file:
-            file.write(f"{run_id}\n".encode())
+            file.write(f"{run_id} {quote(job_uid)}\n".encode())
         if is_first:
             path.write_text(json.dumps({"url": url, "first_run": run_id}) + "\n", encoding="utf-8")
             sharing.let_in(path)
 
 
-def committed(home: Home, url: str) -> set[str]:
-    """The runs that have committed at this very place, as far as the home has noted it; nothing where it cannot be
-    read. The history knows repositories by their names, and a name gets another url."""
+def committed(home: Home, url: str, job_uid: str) -> set[str]:
+    """The runs of the job that have committed at this very place, as far as the home has noted it; nothing where it
+    cannot be read. The history knows repositories by their names, and a name gets another url."""
+    lines: list[str] = []
     with contextlib.suppress(OSError):
-        return set(_memory(home, url).with_suffix(_COMMITTED).read_text(encoding="ascii", errors="replace").split())
-    return set()
+        lines = _memory(home, url).with_suffix(_COMMITTED).read_text(encoding="ascii", errors="replace").splitlines()
+    noted = (line.split(" ", 1) for line in lines if line)
+    return {parts[0] for parts in noted if parts[1:] == [quote(job_uid)]}
 
 
 def note_damaged(home: Home, url: str, job_uid: str, stored: Iterable[str], *, is_all: bool) -> None:

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,16 @@ from backup_ops.outcome import record_failure
 from backup_ops.progress import Progress
 from backup_ops.quantity import format_count, format_duration
 from backup_ops.queue import Queue, Request, slot_locks
-from backup_ops.repositories import damaged, is_known, note_begun, note_clean, remember, repository_lock, unfinished
+from backup_ops.repositories import (
+    committed,
+    damaged,
+    is_known,
+    note_begun,
+    note_clean,
+    remember,
+    repository_lock,
+    unfinished,
+)
 from backup_ops.run import Outcome, Run
 from backup_ops.runlog import SUFFIX, RunLog
 
@@ -182,13 +191,14 @@ class Execution:
                 force=self._request.force,
                 owner=Owner(home_id=self._home.identity()),
                 distrusted=damaged(self._home, repository.url, job.job_uid),
+                promised=frozenset(committed(self._home, repository.url, job.job_uid)),
             )
             key = self._request.repository_key or ""
             self._remove_leftovers(engine, repository, key, context)
             note_begun(self._home, key, self._request.run_id)
             result = engine.backup(job, repository, context)
             note_clean(self._home, key, self._request.run_id)
-            remember(self._home, repository.url, self._request.run_id)
+            remember(self._home, repository.url, self._request.run_id, job.job_uid)
             return self._succeed(result)
         except Stopped as stopped:
             if stopped.reason == "timeout":
@@ -285,17 +295,18 @@ class Execution:
             return columns | {"outcome": "succeeded"}
         return columns | {"outcome": "warning", "reason": reason}
 
-    def _record_items(self, items: tuple[ItemFailure, ...], files_total: int | None) -> str | None:
+    def _record_items(self, items: Sequence[ItemFailure], files_total: int | None) -> str | None:
         """One error event per kind of failure, however many files it hit; all of them are in the log."""
         for item in items:
             self._log.write(
                 f"{item.failure.error_type}: {item.path}: {item.failure.message}".encode("utf-8", "backslashreplace")
             )
+        files_total = (files_total or 0) + sum(item.is_left_out for item in items)
         kinds = Counter(item.failure.error_type for item in items)
         reasons = []
         for error_type, count in kinds.most_common():
             of_kind = [item for item in items if item.failure.error_type == error_type]
-            sentence = _items_sentence(error_type, count, files_total)
+            sentence = _items_sentence(error_type, of_kind, files_total)
             first = of_kind[0].failure
             message = f"{sentence}: {of_kind[0].path}" + (f" and {count - 1:,} more" if count > 1 else "")
             failure = failure_of(
@@ -351,8 +362,10 @@ class Execution:
                 self._sample_every_s *= 2
 
 
-def _items_sentence(error_type: str, count: int, files_total: int | None) -> str:
-    of_all = f"{count:,} of {format_count(files_total)} files" if files_total else f"{count:,} files"
+def _items_sentence(error_type: str, of_kind: Sequence[ItemFailure], files_total: int) -> str:
+    count, left_out = len(of_kind), sum(item.is_left_out for item in of_kind)
+    if error_type == "repository_corrupt":
+        return f"{count:,} snapshot{'s' if count > 1 else ''} made before cannot be read any more"
     why = {
         "permission_denied": "could not be read (permission denied)",
         "source_changed": "changed while they were copied",
@@ -360,8 +373,14 @@ def _items_sentence(error_type: str, count: int, files_total: int | None) -> str
         "name_invalid": "have names that the repository cannot hold",
         "io_error": "could not be read (input/output error)",
         "disk_full": "did not fit into the repository",
-    }.get(error_type, f"were left out ({error_type})")
-    return f"{of_all} {why}"
+    }.get(error_type, f"could not be saved ({error_type})")
+    if left_out == count:
+        what = f"and {'are' if count > 1 else 'is'} left out"
+    elif not left_out:
+        what = f"and {'stay' if count > 1 else 'stays'} as the snapshot before has {'them' if count > 1 else 'it'}"
+    else:
+        what = f"and stay as the snapshot before has them, or ({left_out:,}) are left out"
+    return f"{count:,} of {format_count(files_total)} files {why} {what}"
 
 
 def _with(run: Run, **columns: Any) -> Run:

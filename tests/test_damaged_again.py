@@ -79,11 +79,41 @@ def test_a_damaged_note_is_in_nobodys_way(place, content) -> None:
 def test_what_is_committed_is_remembered_by_its_place(place) -> None:
     home = Home(place.home)
     home.make()
-    assert committed(home, "/mnt/a") == set()
-    remember(home, "/mnt/a", "one")
-    remember(home, "/mnt/a/", "two")
-    remember(home, "/mnt/b", "three")
-    assert (committed(home, "/mnt/a"), committed(home, "/mnt/b")) == ({"one", "two"}, {"three"})
+    assert committed(home, "/mnt/a", "photos") == set()
+    remember(home, "/mnt/a", "one", "photos")
+    remember(home, "/mnt/a/", "two", "photos")
+    remember(home, "/mnt/b", "three", "photos")
+    assert (committed(home, "/mnt/a", "photos"), committed(home, "/mnt/b", "photos")) == ({"one", "two"}, {"three"})
     (home.repositories / f"{repository_key('/mnt/a')}.json").unlink()  # as who begins anew there does
-    remember(home, "/mnt/a", "four")
-    assert committed(home, "/mnt/a") == {"four"}
+    remember(home, "/mnt/a", "four", "photos")
+    assert committed(home, "/mnt/a", "photos") == {"four"}
+
+
+@pytest.fixture
+def guarded(ops, place):
+    """A job whose guard compares with the snapshot before, which it has."""
+    place.fill(10)
+    place.write_jobs(f"kept: {{source: {place.source}, repository: mirror, guard: {{max_delete_percent: 20}}}}\n")
+    return ops.run("kept")
+
+
+def test_a_guard_that_has_nothing_to_compare_with_any_more_stops_the_run(ops, place, guarded):
+    (place.repository / "snapshots" / f"{guarded.run_id}.json").unlink()
+    for path in sorted(place.source.iterdir())[1:]:
+        path.unlink()
+    run = ops.run("kept")
+    assert (run.outcome, run.errors[0].error_type) == ("failed", "repository_corrupt")
+    assert "no sound snapshot of job 'kept', and 1 were made there" in run.reason
+    assert "backup-ops verify kept" in run.errors[0].remedy
+    assert ops.run("photos").outcome == "succeeded", "it has no such guard"
+    assert ops.run("kept", force=True).outcome == "succeeded"
+    assert ops.run("kept").outcome == "succeeded"
+
+
+def test_a_damaged_manifest_before_is_no_file_that_was_left_out(ops, place, guarded):
+    manifest = place.repository / "snapshots" / f"{guarded.run_id}.parquet"
+    manifest.write_bytes(manifest.read_bytes()[:-9])
+    run = ops.run("photos")
+    assert (run.outcome, run.reason) == ("succeeded", None)
+    run = ops.run("kept", force=True)
+    assert (run.outcome, run.reason) == ("warning", "1 snapshot made before cannot be read any more")

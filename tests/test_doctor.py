@@ -252,7 +252,7 @@ def test_a_disk_with_little_room(place, home, monkeypatch):
 def test_a_repository_that_was_there_and_is_gone(place, home):
     place.repository.rmdir()
     assert amiss(home) == []
-    remember(home, str(place.repository), "r")
+    remember(home, str(place.repository), "r", "photos")
     assert only(home) == (
         "problem",
         f"disk: repository mirror is not at {place.repository}, where runs have committed before.",

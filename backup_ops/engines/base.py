@@ -50,7 +50,8 @@ class RunContext:
     of a tool that was started, and None when it is gone. `scratch` is a private folder, left as it was.
     `known_before`: an earlier run succeeded in this repository, so one that is not there now is missing, not new.
     `force` lets the run pass the guard against too many deletions. `distrusted` are stored files (`runs/RUN/PATH`) that
-    were proven damaged: what the source still holds of them is stored again.
+    were proven damaged: what the source still holds of them is stored again. `promised` are the job's snapshots that
+    the home knows to have been made in this repository.
     """
 
     run_id: str
@@ -65,6 +66,7 @@ class RunContext:
     force: bool = False
     owner: Owner = field(default_factory=Owner)
     distrusted: frozenset[str] = frozenset()
+    promised: frozenset[str] = frozenset()
 
     def check(self) -> None:
         """Raises Stopped when the work should end. Cheap enough to be asked for every file."""
@@ -76,10 +78,14 @@ class RunContext:
 
 @dataclass(frozen=True)
 class ItemFailure:
-    """One thing that did not get into the snapshot as it is now; the rest of the run went on."""
+    """One thing that did not get into the snapshot as it is now; the rest of the run went on.
+
+    Not `is_left_out`: the snapshot has the version before, or it is no file of the source.
+    """
 
     path: str
     failure: Failure
+    is_left_out: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

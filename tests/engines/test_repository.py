@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
+import duckdb
 import pytest
 from bench_of_engines import Bench
 from trees import differences, snapshot_of
 
+from backup_ops.engines import engine_for
 from backup_ops.engines.base import Owner
+from backup_ops.engines.rclone.binary import find_binary
 from backup_ops.engines.rclone.seal import seal, unseal
 from backup_ops.errors import EngineError, UnknownSnapshot
 from backup_ops.failure import Failure
@@ -225,3 +229,35 @@ def test_user_environment_does_not_change_what_rclone_does(small: Bench, monkeyp
     assert (small.location / "runs" / str(result.snapshot_id) / "one").exists()
     assert Path(small.engine.probe().path).name == "rclone"
     assert small.engine.version().startswith("v1.")
+
+
+def test_a_seal_that_arrived_is_a_commit_although_rclone_says_that_it_failed(small: Bench) -> None:
+    """The answer may be what got lost on the way."""
+    liar = small.folder / "rclone"
+    liar.write_text(
+        f'#!/bin/sh\n"{find_binary()}" "$@" || exit\n'
+        'case "$*" in "copyto "*.json*snapshots/*) echo "connection reset by peer" >&2; exit 1;; esac\n'
+    )
+    liar.chmod(0o755)
+    result = engine_for("rclone", str(liar)).backup(small.job(), small.repository, small.context())
+    assert [found.snapshot_id for found in small.engine.snapshots(small.repository)] == [result.snapshot_id]
+
+
+def test_a_table_that_is_no_manifest_is_damage_and_no_defect(small: Bench) -> None:
+    result = small.backup()
+    manifest, seal_file = (small.location / "snapshots" / f"{result.snapshot_id}{end}" for end in (".parquet", ".json"))
+    for change in ("* EXCLUDE (stored_run)", "* REPLACE ('device' AS kind)", "* REPLACE (NULL::BLOB AS path)"):
+        small.restore(result.snapshot_id, overwrite=True)
+        whole, sealed = manifest.read_bytes(), seal_file.read_bytes()
+        duckdb.sql(f"COPY (SELECT {change} FROM '{manifest}') TO '{small.folder}/other.parquet'")
+        other = (small.folder / "other.parquet").read_bytes()
+        manifest.write_bytes(other)
+        head = unseal(sealed)
+        head["manifest"] = {"bytes": len(other), "sha256": hashlib.sha256(other).hexdigest()}
+        seal_file.write_bytes(seal(head))
+        with pytest.raises(EngineError) as caught:
+            small.restore(result.snapshot_id, f"with {change[:9]}", overwrite=True)
+        assert caught.value.failure.error_type == "repository_corrupt"
+        assert str(result.snapshot_id) in str(caught.value)
+        manifest.write_bytes(whole)
+        seal_file.write_bytes(sealed)

@@ -124,7 +124,7 @@ def _before(repository: Repository | None, job: Job, snapshot_ids: Sequence[str]
         return before
 
     def on_damage(name: str, failure: Failure) -> None:
-        before.damaged.append(ItemFailure(f"snapshots/{name}.json", failure))
+        before.damaged.append(ItemFailure(f"snapshots/{name}.json", failure, is_left_out=False))
 
     for head in repository.heads(on_damage, snapshot_ids):
         if head["job_uid"] != job.job_uid:
@@ -135,7 +135,8 @@ def _before(repository: Repository | None, job: Job, snapshot_ids: Sequence[str]
         except EngineError as error:
             if error.failure.error_type != "repository_corrupt":
                 raise
-            before.damaged.append(ItemFailure(f"snapshots/{head['snapshot_id']}.parquet", error.failure))
+            name = f"snapshots/{head['snapshot_id']}.parquet"
+            before.damaged.append(ItemFailure(name, error.failure, is_left_out=False))
             continue
         trusted, lost = list[Node](), list[Node]()
         for node in before.nodes.values():
@@ -181,6 +182,17 @@ def _guard(job: Job, source: Source, scan: Scan, before: _Before, comparison: Co
                     )
                 )
     limit = job.guard.max_delete_percent
+    if limit is not None and before.snapshot_id is None and context.promised and not context.force:
+        raise EngineError(
+            failure_of(
+                "repository_corrupt",
+                f"the repository has no sound snapshot of job '{job.name}', and {format_count(len(context.promised))}"
+                " were made there: whether too many files are gone (guard.max_delete_percent) cannot be known."
+                " Nothing was written.",
+                f"Look: backup-ops verify {job.name}. Put snapshots/*.json back from another copy of the repository; if"
+                " they are gone for good, run once with --force.",
+            )
+        )
     files_before = sum(node.is_content for node in before.nodes.values())
     if limit is None or not files_before or context.force:
         return
@@ -284,7 +296,8 @@ def _item_failures(transfer: Transfer, before: _Before) -> list[ItemFailure]:
         older = before.nodes.get(path)
         is_kept = older is not None and older.is_content and older.sha256 is not None
         what = "The version before is kept." if is_kept else "It is left out."
-        items.append(ItemFailure(display(path), replace(failure, message=f"{failure.message} {what}")))
+        told = replace(failure, message=f"{failure.message} {what}")
+        items.append(ItemFailure(display(path), told, is_left_out=not is_kept))
     return items
 
 

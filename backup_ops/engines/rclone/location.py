@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from backup_ops.secret import secret_of
 PLAIN_ENVIRONMENT = {"RCLONE_CONFIG": "/dev/null", "RCLONE_ASK_PASSWORD": "false"}
 _CONFIG_VARIABLES = ("RCLONE_CONFIG", "RCLONE_CONFIG_PASS")
 _MENTIONED = re.compile(r"([\w.+@-]+)(?:,[^:\s]*)?:")
-_USER_IN_URL = re.compile(r"://([^/?#@\s]+)@")
+_USER_IN_URL = re.compile("://(.+)@", re.DOTALL)  # up to the last @: a password may hold what a url may not
 _SHORTEST_HIDDEN = 4
 
 
@@ -87,14 +88,15 @@ def location_of(setting: Repository) -> Location:
     secrets = [value for name, value in environment.items() if is_secret(name) or name.endswith("_KEY")]
     # https://TOKEN@HOST, or USER:PASSWORD@: and the password by itself, for who answers may repeat it.
     for user in (found for value in environment.values() for found in _USER_IN_URL.findall(value)):
-        secrets += [user, user.partition(":")[2]]
+        password = user.partition(":")[2]
+        secrets += [user, password, user.partition("#")[0], password.partition("#")[0]]  # a url ends at its #
     return Location(
         shown=setting.url,
         folder=None,
         start=address.start,
         place=address.path if address.path == "/" else address.path.rstrip("/"),
         environment=PLAIN_ENVIRONMENT | environment,
-        hidden=tuple(os.fsencode(value) for value in secrets if len(value) >= _SHORTEST_HIDDEN),
+        hidden=_spellings([secret for secret in secrets if len(secret) >= _SHORTEST_HIDDEN]),
         password=setting.password,
         name=setting.name,
     )
@@ -122,6 +124,15 @@ def _environment(address: Address, ours: Mapping[str, str]) -> dict[str, str]:
     if not address.is_whole or seen:
         found |= {name: ours[name] for name in _CONFIG_VARIABLES if name in ours}
     return found
+
+
+def _spellings(secrets: Iterable[str]) -> tuple[bytes, ...]:
+    """As they are, and as rclone quotes them in a message, the message in a line of JSON, and both; the longest first:
+    what is left of a secret when a part of it was hidden would be found by nobody."""
+    found = set(secrets)
+    for _ in range(2):
+        found |= {json.dumps(text, ensure_ascii=False)[1:-1] for text in found}
+    return tuple(os.fsencode(text) for text in sorted(found, key=len, reverse=True))
 
 
 def _as_variable(name: str) -> str:

@@ -51,9 +51,11 @@ def _remedy(why: str, location: Location) -> str:
 
 def _settings(location: Location, file: str) -> str:
     address = parse_address(location.start)
-    if address is None or address.is_whole:
+    if address is None:
         return f"the url of repository '{location.name}'"
-    prefix = f"RCLONE_CONFIG_{address.name.upper()}_"
+    prefix = f"RCLONE_{'' if address.is_whole else 'CONFIG_'}{address.name.upper()}_"
     if any(name.startswith(prefix) for name in location.environment):
         return f"the variables {prefix}*"
+    if address.is_whole:
+        return f"the url of repository '{location.name}'"
     return f"{file}, section [{address.name}]"

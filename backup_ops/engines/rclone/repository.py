@@ -196,10 +196,19 @@ class Repository:
                 is_stoppable=False,
             )
         except EngineError:
-            self.discard(snapshot_id)
-            raise
+            if not self._is_sealed(snapshot_id, sealed.read_bytes()):
+                self.discard(snapshot_id)
+                raise
         _flush(self.location.folder)
         return manifest.stat().st_size + sealed.stat().st_size
+
+    def _is_sealed(self, snapshot_id: str, content: bytes) -> bool:
+        """Whether the seal arrived although rclone says that it did not: the answer may be what got lost."""
+        name = f"snapshots/{snapshot_id}.json"
+        with contextlib.suppress(BackupError, Damaged, Stopped), self._fetched([name]) as files:
+            file = files.path(name)
+            return file is not None and file.read_bytes() == content
+        return False
 
     def discard(self, snapshot_id: str) -> None:
         """Removes what a run that will not be committed has left. Seal first, so that it is never half there."""
@@ -249,7 +258,9 @@ class Repository:
         except Damaged as error:
             raise _corrupt(snapshot_id, f"its seal {name} is damaged: {error}") from None
         check_format(f"snapshot {snapshot_id}", head)
-        if head["snapshot_id"] != snapshot_id or head["repository_id"] != self.repository_id:
+        if head["snapshot_id"] != snapshot_id and head["repository_id"] == self.repository_id:
+            raise _corrupt(snapshot_id, f"its seal is that of snapshot {head['snapshot_id']}")
+        if head["repository_id"] != self.repository_id:
             raise _corrupt(
                 snapshot_id,
                 f"its seal is that of snapshot {head['snapshot_id']} of repository {head['repository_id']},"
